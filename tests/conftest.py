@@ -1,0 +1,22 @@
+"""Fixtures that several test files share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# No test may depend on a calibration server, or wait for one.
+for name in ("CRDS_PATH", "CRDS_SERVER_URL"):
+    os.environ.pop(name, None)
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """The folder of real images and reference PSFs; the test is skipped where it is absent."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("TSO_LEVEL3_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"no reference data at {folder}")
+    return folder

@@ -1,0 +1,1 @@
+"""tso_level3: light curves from JWST imaging time series."""

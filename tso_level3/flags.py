@@ -1,0 +1,135 @@
+"""What can be said against an integration, one bit each."""
+
+from enum import IntFlag
+
+__all__ = ["DESCRIPTIONS", "DQ_BITS", "Flag", "dq_mask", "names"]
+
+
+class Flag(IntFlag):
+    """Bits of the ``flags`` column of a light curve."""
+
+    NO_TIME = 1 << 0
+    TIME_FROM_HEADER = 1 << 1
+    NO_BARYCENTRIC_TIME = 1 << 2
+    UNREADABLE = 1 << 3
+    ALL_BAD = 1 << 4
+    CORRELATION_FAILED = 1 << 5
+    GAUSS_FAILED = 1 << 6
+    PSF_FAILED = 1 << 7
+    GAUSS_NO_POSITION = 1 << 8
+    FAINT = 1 << 9
+    APERTURE_CUT = 1 << 10
+    ANNULUS_SHORT = 1 << 11
+    FILLED = 1 << 12
+    OUTLIER = 1 << 13
+    MISSING_IN_APERTURE = 1 << 14
+    EVENT = 1 << 15
+    SETTLING = 1 << 16
+    NOT_FINITE = 1 << 17
+
+
+DESCRIPTIONS = {
+    Flag.NO_TIME: "no time is known",
+    Flag.TIME_FROM_HEADER: "time computed from the header, not from INT_TIMES",
+    Flag.NO_BARYCENTRIC_TIME: "no barycentric time is known",
+    Flag.UNREADABLE: "the file of this integration could not be read",
+    Flag.ALL_BAD: "no good pixel around the star",
+    Flag.CORRELATION_FAILED: "the cross-correlation has no peak inside the subframe",
+    Flag.GAUSS_FAILED: "the Gaussian fit did not converge inside its bounds",
+    Flag.PSF_FAILED: "the fit of the template did not converge",
+    Flag.GAUSS_NO_POSITION: "the Gaussian centre is no measure of the position (weak lens)",
+    Flag.FAINT: "the star is too faint for a centre",
+    Flag.APERTURE_CUT: "the largest aperture reaches beyond the frame",
+    Flag.ANNULUS_SHORT: "the annulus holds too few good pixels for its background",
+    Flag.FILLED: "missing pixels inside the quoted aperture were filled from the model",
+    Flag.OUTLIER: "a pixel around the star departs from the model (cosmic ray)",
+    Flag.MISSING_IN_APERTURE: "missing pixels inside the quoted aperture were left out",
+    Flag.EVENT: "an event (mirror tilt, jump) begins at this integration",
+    Flag.SETTLING: "inside the settling ramp at the start of the exposure",
+    Flag.NOT_FINITE: "a measured value is not finite",
+}
+
+#: Data-quality bits of the JWST pipeline that a setting may name.
+DQ_BITS = {
+    "DO_NOT_USE": 1 << 0,
+    "SATURATED": 1 << 1,
+    "JUMP_DET": 1 << 2,
+    "DROPOUT": 1 << 3,
+    "OUTLIER": 1 << 4,
+    "PERSISTENCE": 1 << 5,
+    "AD_FLOOR": 1 << 6,
+    "CHARGELOSS": 1 << 7,
+    "UNRELIABLE_ERROR": 1 << 8,
+    "NON_SCIENCE": 1 << 9,
+    "DEAD": 1 << 10,
+    "HOT": 1 << 11,
+    "WARM": 1 << 12,
+    "LOW_QE": 1 << 13,
+    "RC": 1 << 14,
+    "TELEGRAPH": 1 << 15,
+    "NONLINEAR": 1 << 16,
+    "BAD_REF_PIXEL": 1 << 17,
+    "NO_FLAT_FIELD": 1 << 18,
+    "NO_GAIN_VALUE": 1 << 19,
+    "NO_LIN_CORR": 1 << 20,
+    "NO_SAT_CHECK": 1 << 21,
+    "UNRELIABLE_BIAS": 1 << 22,
+    "UNRELIABLE_DARK": 1 << 23,
+    "UNRELIABLE_SLOPE": 1 << 24,
+    "UNRELIABLE_FLAT": 1 << 25,
+    "OPEN": 1 << 26,
+    "ADJ_OPEN": 1 << 27,
+    "FLUX_ESTIMATED": 1 << 28,
+    "MSA_FAILED_OPEN": 1 << 29,
+    "OTHER_BAD_PIXEL": 1 << 30,
+    "REFERENCE_PIXEL": 1 << 31,
+}
+
+
+def names(value: int) -> list[str]:
+    """List the names of the bits set in a value of the ``flags`` column.
+
+    Parameters
+    ----------
+    value : int
+        Value of the column.
+
+    Returns
+    -------
+    list of str
+        Names in the order of the bits.
+    """
+    return [flag.name for flag in Flag if int(value) & flag]
+
+
+def dq_mask(bits: tuple[str, ...]) -> int:
+    """Turn names of data-quality bits into a mask.
+
+    Parameters
+    ----------
+    bits : tuple of str
+        Names as in `DQ_BITS`, or integers written as text.
+
+    Returns
+    -------
+    int
+        The bits together, 0 to 2**32 - 1.
+
+    Raises
+    ------
+    ValueError
+        A name is not known.
+    """
+    mask = 0
+    for bit in bits:
+        name = str(bit).strip().upper()
+        if name.isdigit():
+            mask |= int(name)
+        elif name in DQ_BITS:
+            mask |= DQ_BITS[name]
+        else:
+            raise ValueError(
+                f"dq_bits: {bit!r} is not a data-quality bit; expected a number or one of "
+                f"{', '.join(DQ_BITS)}"
+            )
+    return mask & 0xFFFFFFFF

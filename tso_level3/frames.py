@@ -1,0 +1,323 @@
+"""The values that travel through the package: no files, no fits, no models; all picklable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+__all__ = [
+    "Box",
+    "Exposure",
+    "FrameSource",
+    "Optics",
+    "Picture",
+    "Pixels",
+    "Result",
+    "Segment",
+    "Times",
+]
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle of whole pixels inside a frame.
+
+    Attributes
+    ----------
+    x, y : int
+        Its first column and row in the frame, 0-based.
+    nx, ny : int
+        Its size.
+    """
+
+    x: int
+    y: int
+    nx: int
+    ny: int
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """The rectangle as (rows, columns)."""
+        return slice(self.y, self.y + self.ny), slice(self.x, self.x + self.nx)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Its (ny, nx)."""
+        return self.ny, self.nx
+
+    @classmethod
+    def around(cls, x: float, y: float, half: float | tuple[float, float], shape: tuple) -> Box:
+        """Take the pixels around a place, as far as they are inside a frame.
+
+        Parameters
+        ----------
+        x, y : float
+            The place, 0-based.
+        half : float or (float, float)
+            Half of the side, or of the sides in (y, x).
+        shape : (int, int)
+            (ny, nx) of the frame.
+
+        Returns
+        -------
+        Box
+            The rectangle; empty where nothing of it is inside.
+        """
+        half_y, half_x = half if np.ndim(half) else (half, half)
+        x0, x1 = _span(x, half_x, shape[1])
+        y0, y1 = _span(y, half_y, shape[0])
+        return cls(x0, y0, x1 - x0, y1 - y0)
+
+
+def _span(center: float, half: float, size: int) -> tuple[int, int]:
+    middle, reach = int(np.floor(center + 0.5)), int(np.ceil(half))
+    first = min(max(middle - reach, 0), size)
+    return first, max(min(middle + reach + 1, size), first)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Pixels of a run of frames as they were read, in the input's own unit.
+
+    Attributes
+    ----------
+    values : ndarray, (n, ny, nx), float32 or float64, native byte order
+        The images; a reader may reuse the memory at its next `load`.
+    errors : ndarray, (n, ny, nx), or None
+        Standard errors; None where none are known.
+    dq : ndarray, (n, ny, nx), uint32, or None
+        Data-quality bits; a plain mask is bit 0.
+    var_poisson, var_rnoise, var_flat : ndarray, (n, ny, nx), or None
+        Parts of the variance, where asked for and known.
+    """
+
+    values: np.ndarray
+    errors: np.ndarray | None = None
+    dq: np.ndarray | None = None
+    var_poisson: np.ndarray | None = None
+    var_rnoise: np.ndarray | None = None
+    var_flat: np.ndarray | None = None
+
+
+class FrameSource(Protocol):
+    """What can hand out frames; picklable, so that a worker can read for itself."""
+
+    def load(self, start: int, stop: int, box: Box, *, variances: bool = False) -> Pixels:
+        """Read the box of the frames ``[start, stop)``.
+
+        Parameters
+        ----------
+        start, stop : int
+            Frames of this source, from 0.
+        box : Box
+            The rectangle.
+        variances : bool
+            Whether the parts of the variance are wanted too.
+
+        Returns
+        -------
+        Pixels
+            What was read.
+        """
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """A run of frames that one source hands out.
+
+    Attributes
+    ----------
+    source : FrameSource
+        Where the frames come from.
+    n_frames : int
+        How many there are.
+    name : str
+        File name, or '' for an array.
+    scale : float or ndarray, (ny, nx)
+        Factor from the source's unit to the exposure's.
+    first_integration : int
+        Number of the first integration in the exposure, from 1.
+    """
+
+    source: FrameSource
+    n_frames: int
+    name: str = ""
+    scale: float | np.ndarray = 1.0
+    first_integration: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Times:
+    """The times of an exposure's integrations.
+
+    Attributes
+    ----------
+    mjd_utc, bmjd_tdb : ndarray, (n_int,)
+        Mid-times [d]; NaN where unknown.
+    source : str
+        Where they come from: ``INT_TIMES``, a header keyword, ``given``, ``none``.
+    flags : ndarray, (n_int,), uint32
+        Bits of `tso_level3.Flag` for each integration.
+    notes : tuple of str
+        What was assumed, in sentences.
+    exposure_time : float
+        Effective integration time of one integration [s]; NaN where unknown.
+    """
+
+    mjd_utc: np.ndarray
+    bmjd_tdb: np.ndarray
+    source: str
+    flags: np.ndarray
+    notes: tuple[str, ...] = ()
+    exposure_time: float = np.nan
+
+    @property
+    def scale(self) -> str:
+        """The scale of `time`: ``BMJD_TDB``, else ``MJD_UTC``, or ``none``."""
+        if np.isfinite(self.bmjd_tdb).any():
+            return "BMJD_TDB"
+        return "MJD_UTC" if np.isfinite(self.mjd_utc).any() else "none"
+
+    @property
+    def time(self) -> np.ndarray:
+        """The times of the scale that is quoted, (n_int,) [d]."""
+        return self.bmjd_tdb if self.scale == "BMJD_TDB" else self.mjd_utc
+
+
+@dataclass(frozen=True)
+class Optics:
+    """What took the images; empty texts where it is not known.
+
+    Attributes
+    ----------
+    instrument, detector, filter, pupil, channel, subarray, exp_type : str
+        As in the headers of the pipeline, upper case.
+    pixel_scale : float
+        Arcsec a pixel; NaN where unknown.
+    """
+
+    instrument: str = ""
+    detector: str = ""
+    filter: str = ""
+    pupil: str = ""
+    channel: str = ""
+    subarray: str = ""
+    exp_type: str = ""
+    pixel_scale: float = np.nan
+
+
+@dataclass(frozen=True, eq=False)
+class Exposure:
+    """All that is known of the frames before the first is looked at.
+
+    Attributes
+    ----------
+    segments : tuple of Segment
+        In the order of time.
+    shape : (int, int)
+        (ny, nx) of a frame.
+    times : Times
+        Of all integrations, in the order of the segments.
+    unit : str
+        Unit of the scaled pixels: ``Jy``, ``electron``, or the input's; '' where unknown.
+    optics : Optics
+        What took the images.
+    position : (float, float) or None
+        Expected x, y of the star, 0-based; None where the input does not say.
+    has_errors : bool
+        Whether standard errors are known.
+    integration, segment : ndarray, (n_int,), int
+        Number in the exposure and of the segment, from 1.
+    filenames : tuple of str or None
+        The file of each integration where frames came from files; else None.
+    inputs : tuple of dict
+        One for each input: name, size, date, frames.
+    meta : dict
+        The input's metadata as a plain tree (``{'instrument': {...}, ...}``).
+    notes : tuple of str
+        What was assumed, in sentences.
+    """
+
+    segments: tuple[Segment, ...]
+    shape: tuple[int, int]
+    times: Times
+    unit: str
+    optics: Optics
+    position: tuple[float, float] | None
+    has_errors: bool
+    integration: np.ndarray
+    segment: np.ndarray
+    filenames: tuple[str, ...] | None = None
+    inputs: tuple[dict, ...] = ()
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def n_int(self) -> int:
+        """Number of integrations."""
+        return sum(segment.n_frames for segment in self.segments)
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """An image with a place in it.
+
+    Attributes
+    ----------
+    image : ndarray, (ny, nx)
+        Its pixels.
+    x, y : float
+        Where the star is in it, 0-based.
+    oversample : int
+        Pixels of the image a detector pixel.
+    origin : (int, int)
+        x, y in the frame of its first pixel, for an image cut out of frames.
+    """
+
+    image: np.ndarray
+    x: float
+    y: float
+    oversample: int = 1
+    origin: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a run found: plain arrays and values, to be put into a product.
+
+    Attributes
+    ----------
+    light_curve, apertures, grid, events : dict of ndarray
+        The tables of `tso_level3.columns`, by column name.
+    radii : ndarray, (n_radii,)
+        Radii of the columns with one value a radius [pix].
+    unit : str
+        What ``flux`` stands for in the units of the columns.
+    template, kernel : Picture
+        The mean image of the star and the kernel that was used.
+    components : ndarray, (n_components, ny, nx)
+        The leading principal components of the residuals, in the template's pixels.
+    meta : dict
+        The input's metadata tree.
+    info : dict
+        What goes into ``meta.tso_level3``: version, settings, inputs, time scale, choices, notes.
+    filenames : tuple of str or None
+        The file of each row.
+    """
+
+    light_curve: Mapping[str, np.ndarray]
+    apertures: Mapping[str, np.ndarray]
+    grid: Mapping[str, np.ndarray]
+    events: Mapping[str, np.ndarray]
+    radii: np.ndarray
+    unit: str
+    template: Picture
+    kernel: Picture
+    components: np.ndarray
+    meta: Mapping[str, Any]
+    info: Mapping[str, Any]
+    filenames: tuple[str, ...] | None = None

@@ -1,0 +1,206 @@
+"""How a parameter is declared, understood and checked; `settings` holds the parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import field
+from typing import Any
+
+import numpy as np
+
+__all__ = ["check", "coerce", "parameter"]
+
+
+def parameter(
+    default: object,
+    kind: str,
+    text: str,
+    *,
+    unit: str = "",
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """Declare a parameter.
+
+    Parameters
+    ----------
+    default : object
+        Its default.
+    kind : str
+        One of bool, int, float, str, floats, strs, size, any.
+    text : str
+        Help, without a percent sign (stpipe formats it).
+    unit : str
+        Unit, for people.
+    low, high : float, optional
+        Bounds, included.
+    choices : tuple of str
+        Allowed values.
+
+    Returns
+    -------
+    dataclasses.Field
+        The field, with all of it in ``metadata``.
+    """
+    meta = {
+        "kind": kind,
+        "help": text,
+        "unit": unit,
+        "low": low,
+        "high": high,
+        "choices": choices,
+    }
+    return field(default=default, metadata=meta)
+
+
+_TRUE, _FALSE = ("true", "t", "yes", "y", "1", "on"), ("false", "f", "no", "n", "0", "off")
+_NOTHING = {"none", ""}
+
+
+def coerce(item: dataclasses.Field, value: object) -> object:
+    """Bring a value into its plain form.
+
+    Parameters
+    ----------
+    item : dataclasses.Field
+        The parameter.
+    value : object
+        What was given; text is understood.
+
+    Returns
+    -------
+    object
+        The value, or None where nothing was given.
+
+    Raises
+    ------
+    ValueError
+        It cannot be understood.
+    """
+    kind = item.metadata["kind"]
+    if isinstance(value, str) and value.strip().lower() in _NOTHING - set(item.metadata["choices"]):
+        value = None
+    if value is None:
+        if item.default is not None:
+            raise ValueError(f"{item.name}: nothing found, expected {_expected(item)}")
+        return None
+    try:
+        return _CONVERT[kind](value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{item.name}: {value!r} found, expected {_expected(item)}") from None
+
+
+def _bool(value: object) -> bool:
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    text = str(value).strip().lower()
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise ValueError(value)
+
+
+def _int(value: object) -> int:
+    number = float(value)
+    if isinstance(value, bool) or number != int(number):
+        raise ValueError(value)
+    return int(number)
+
+
+def _float(value: object) -> float:
+    number = float(value)
+    if isinstance(value, bool) or math.isnan(number):
+        raise ValueError(value)
+    return number
+
+
+def _listed(value: object) -> list:
+    if isinstance(value, str):
+        return [part for part in value.strip("[]() ").replace(",", " ").split() if part]
+    if np.ndim(value) == 0:
+        return [value]
+    parts = []
+    for part in value:
+        parts.extend(_listed(part) if isinstance(part, str) else [part])
+    return parts
+
+
+def _size(value: object) -> int | tuple[int, ...]:
+    parts = tuple(_int(part) for part in _listed(value))
+    if len(parts) not in (1, 2):
+        raise ValueError(value)
+    return parts[0] if len(parts) == 1 else parts
+
+
+def _any(value: object) -> str | float:
+    try:
+        return _float(value)
+    except ValueError:
+        return str(value)
+
+
+_CONVERT = {
+    "bool": _bool,
+    "int": _int,
+    "float": _float,
+    "str": str,
+    "floats": lambda value: tuple(_float(part) for part in _listed(value)),
+    "strs": lambda value: tuple(str(part) for part in _listed(value)),
+    "size": _size,
+    "any": _any,
+}
+
+
+def _expected(item: dataclasses.Field) -> str:
+    """Say in words what a parameter may hold."""
+    meta = item.metadata
+    words = {
+        "bool": "true or false",
+        "int": "a whole number",
+        "float": "a number",
+        "str": "a text",
+        "floats": "a number or a list of numbers",
+        "strs": "a list of names",
+        "size": "one or two whole numbers",
+        "any": "a number or a file",
+    }[meta["kind"]]
+    if meta["choices"]:
+        return "one of " + ", ".join(meta["choices"])
+    if meta["low"] is not None:
+        words += f" of {meta['low']:g} or more"
+    if meta["high"] is not None:
+        words += f", at most {meta['high']:g}"
+    return words
+
+
+def check(item: dataclasses.Field, value: object) -> None:
+    """Check bounds and choices of one value.
+
+    Parameters
+    ----------
+    item : dataclasses.Field
+        The parameter.
+    value : object
+        What `coerce` gave.
+
+    Raises
+    ------
+    ValueError
+        It is out of bounds.
+    """
+    meta = item.metadata
+    if value is None:
+        return
+    wrong = bool(meta["choices"]) and value not in meta["choices"]
+    if meta["low"] is not None or meta["high"] is not None:
+        low = -math.inf if meta["low"] is None else meta["low"]
+        high = math.inf if meta["high"] is None else meta["high"]
+        numbers = value if isinstance(value, tuple) else (value,)
+        wrong = wrong or not all(low <= number <= high for number in numbers)
+        wrong = wrong or any(math.isinf(number) for number in numbers)
+    if wrong:
+        shown = list(value) if isinstance(value, tuple) else value
+        raise ValueError(f"{item.name}: {shown!r} found, expected {_expected(item)}")
