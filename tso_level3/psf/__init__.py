@@ -1,0 +1,1 @@
+"""Point-spread functions: computed from the telescope's pupil, empirical, or analytic."""
