@@ -33,13 +33,31 @@ _LENSES = {"WLP8": 8.03, "WLM8": -8.0, "WLP4": 4.0}
 _LENS_BANDS = {"WLP4": ("F212N2", (2.096, 2.145))}
 _OPEN = {"", "CLEAR", "NONE", "N/A", "ANY", "IMAGING"}
 
-# arcsec per pixel along x, y; where a detector's own is not listed, that of its channel
+# arcsec per pixel along x, y, as the apertures are defined in flight; where a detector's
+# own is not listed, that of its channel
 _SCALES = {
     "NIRCAM_SHORT": (0.0312, 0.0312),
     "NIRCAM_LONG": (0.0629, 0.0629),
     "MIRI": (0.1109, 0.1109),
 }
-_DETECTOR_SCALES: dict[str, tuple[float, float]] = {}
+_DETECTOR_SCALES = {
+    "NRCA1": (0.031133, 0.031319),
+    "NRCA2": (0.030727, 0.030828),
+    "NRCA3": (0.031277, 0.031453),
+    "NRCA4": (0.030866, 0.030955),
+    "NRCA5": (0.062755, 0.063059),
+    "NRCB1": (0.030699, 0.030794),
+    "NRCB2": (0.031106, 0.031287),
+    "NRCB3": (0.030830, 0.030917),
+    "NRCB4": (0.031239, 0.031416),
+    "NRCB5": (0.062854, 0.063149),
+    "MIRIMAGE": (0.110495, 0.111339),
+}
+# degrees from V3 to the detector's y axis
+_V3_ANGLES = {
+    "NRCA1": -0.55, "NRCA2": -0.20, "NRCA3": 0.28, "NRCA4": 0.10, "NRCA5": -0.06,
+    "NRCB1": 0.35, "NRCB2": 0.85, "NRCB3": -0.45, "NRCB4": -0.34, "NRCB5": 0.02,
+}  # fmt: skip
 
 JITTER = 0.0008
 """Pointing jitter within an integration, arcsec rms per axis."""
@@ -89,6 +107,11 @@ class Band(NamedTuple):
 
 def _token(value: str | None) -> str:
     return "" if value is None else str(value).strip().upper()
+
+
+def _detector(name: str | None) -> str:
+    """Detector's name as in the tables: headers call the long-wave ones NRCALONG, NRCBLONG."""
+    return _token(name).replace("LONG", "5")
 
 
 def resolve(instrument: str | None, filter: str | None, pupil: str | None = None) -> Band:
@@ -160,20 +183,34 @@ def scales(channel: str, detector: str | None = None) -> tuple[float, float]:
     tuple of float
         x and y, arcsec per pixel.
     """
-    key = _token(detector).replace("LONG", "5")
-    return _DETECTOR_SCALES.get(key, _SCALES[channel])
+    return _DETECTOR_SCALES.get(_detector(detector), _SCALES[channel])
 
 
-def rotation(instrument: str) -> float:
-    """Turn of the pupil on the instrument's detector, degrees counter-clockwise."""
-    return 4.83 if _token(instrument) == "MIRI" else 0.0
+def rotation(instrument: str, detector: str | None = None) -> float:
+    """Turn of the pupil on a detector, degrees counter-clockwise in the image.
+
+    Parameters
+    ----------
+    instrument : str
+        ``NIRCAM`` or ``MIRI``.
+    detector : str, optional
+        Detector; None or unknown: no turn for NIRCam.
+
+    Returns
+    -------
+    float
+        To be handed to the functions of `tso_level3.psf.pupil`.
+    """
+    if _token(instrument) == "MIRI":
+        return -4.83
+    return -_V3_ANGLES.get(_detector(detector), 0.0)
 
 
 def blur(channel: str, scale: float) -> Blur:
     """Detector blur of a channel for a pixel of ``scale`` arcsec."""
     diffusion, ipc_x, ipc_y = {
-        "NIRCAM_SHORT": (0.0062, 0.0050, 0.0050),
+        "NIRCAM_SHORT": (0.0062, 0.0060, 0.0060),
         "NIRCAM_LONG": (0.018, 0.0050, 0.0050),
-        "MIRI": (0.001, 0.033, 0.024),
+        "MIRI": (0.001, 0.024, 0.033),
     }[channel]
     return Blur(float(np.hypot(diffusion, JITTER)) / scale, ipc_x, ipc_y)

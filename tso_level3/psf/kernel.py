@@ -258,6 +258,7 @@ def jwst_kernel(
     opd: np.ndarray | None = None,
     half_width: float | None = None,
     oversample: int | None = None,
+    box: float = 1.0,
 ) -> Kernel:
     """Compute the kernel of a JWST imaging set-up from the telescope's pupil.
 
@@ -271,13 +272,16 @@ def jwst_kernel(
     waves : float, optional
         Defocus in waves of 2.12 um in place of the weak lens's nominal one.
     opd : ndarray, optional
-        (NPUP, NPUP) wavefront error in metres to add, on the instrument's pupil array.
+        (NPUP, NPUP) wavefront error in metres to add, on the detector's pupil array, which
+        is turned by `bands.rotation`.
         Kernels without one are kept in memory.
     half_width : float, optional
         Detector pixels from the star to the edge of the support; None: 40 in focus and
         7.5 more for each wave of defocus.
     oversample : int, optional
         Samples per pixel; None: 4 in focus, 2 (3 below 1.3 um) on weak lens.
+    box : float, optional
+        Side of the pixel that integrates the light; 0 leaves that out, for comparisons.
 
     Returns
     -------
@@ -306,7 +310,7 @@ def jwst_kernel(
         oversample = 4 if abs(waves) < 2 else (2 if band.low > 1.3e-6 else 3)
     if oversample != int(oversample) or not 1 <= oversample <= 16:
         raise ValueError(f"oversample is {oversample!r}; expected an integer from 1 to 16")
-    key = (band, detector, waves, float(half_width), int(oversample))
+    key = (band, detector, waves, float(half_width), int(oversample), float(box))
     if opd is None:
         return _cached(*key)
     opd = np.asarray(opd, dtype=np.float64)
@@ -329,6 +333,7 @@ def _compute(
     waves: float,
     half_width: float,
     oversample: int,
+    box: float,
     opd: np.ndarray | None,
 ) -> Kernel:
     scale_x, scale_y = bands.scales(band.channel, detector)
@@ -336,7 +341,7 @@ def _compute(
     inner = int(np.ceil(half_width * oversample))
     margin = _MARGIN * oversample
     offsets = np.arange(-inner - margin, inner + margin + 1) * np.deg2rad(1 / 3600) / oversample
-    rotation = bands.rotation(band.instrument)
+    rotation = bands.rotation(band.instrument, detector)
     rms = 0.0
     amplitude = _pupil.draw(rotation).amplitude
     if opd is not None:
@@ -349,7 +354,8 @@ def _compute(
     light = optics.propagate(
         amplitude, opd, wavelengths, weights, offsets * scale_x, offsets * scale_y
     )
-    image = optics.detect(light, oversample, bands.blur(band.channel, scale))
+    blur = bands.blur(band.channel, scale)._replace(box=box)
+    image = optics.detect(light, oversample, blur)
     image = image[margin:-margin, margin:-margin] * oversample**2
     description = {
         "instrument": band.instrument,

@@ -122,7 +122,7 @@ def aperture(rotation: float = 0.0) -> np.ndarray:
     Parameters
     ----------
     rotation : float, optional
-        Turn of the pupil in degrees, counter-clockwise (MIRI's is 4.83).
+        Turn of the pupil in degrees, counter-clockwise (MIRI's is -4.83).
 
     Returns
     -------
