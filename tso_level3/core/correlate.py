@@ -4,7 +4,7 @@ The correlation is normalised over the pixels that are there, so that missing pi
 edge of the frame, a constant background and a kernel larger than the frame do no harm.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -109,10 +109,25 @@ def acquire(
         raise ValueError(
             f"radius is {radius!r} with near {near!r}; expected a positive radius and a position"
         )
+    x0 = y0 = 0
+    if radius is not None:
+        # pixels that no allowed position touches only cost time
+        left, right, below, above = kernel.extent
+        cols = _span(near[0] - radius - 1 + left, near[0] + radius + 1 + right, image.shape[1])
+        rows = _span(near[1] - radius - 1 + below, near[1] + radius + 1 + above, image.shape[0])
+        image, good, x0, y0 = image[rows, cols], good[rows, cols], cols.start, rows.start
+        near = (near[0] - x0, near[1] - y0)
+    peak = _search(image, good, kernel, (near, radius, min_overlap))
+    return replace(peak, x=peak.x + x0, y=peak.y + y0)
+
+
+def _search(image: np.ndarray, good: np.ndarray, kernel: Any, limits: tuple) -> Peak:
+    """Best peak within the limits (near, radius, overlap)."""
     if np.count_nonzero(good) < 9:
         return NOWHERE
+    near, radius, min_overlap = limits
     surface = correlation_surface(image, good, kernel)
-    best = _best(image, good, kernel, surface, (near, radius, min_overlap))
+    best = _best(image, good, kernel, surface, limits)
     if not best.value > _POOR:
         # a star at the edge of the frame has little of its flux inside, but what there is
         # fits; of a match by chance so much is asked that it does not get through

@@ -109,9 +109,10 @@ def _token(value: str | None) -> str:
     return "" if value is None else str(value).strip().upper()
 
 
-def _detector(name: str | None) -> str:
-    """Detector's name as in the tables: headers call the long-wave ones NRCALONG, NRCBLONG."""
-    return _token(name).replace("LONG", "5")
+def detector_name(name: str | None) -> str:
+    """One name for each detector: NRCALONG is NRCA5, MIRIM is MIRIMAGE; empty for None."""
+    key = _token(name)
+    return "MIRIMAGE" if key == "MIRIM" else key.replace("LONG", "5")
 
 
 def resolve(instrument: str | None, filter: str | None, pupil: str | None = None) -> Band:
@@ -183,7 +184,7 @@ def scales(channel: str, detector: str | None = None) -> tuple[float, float]:
     tuple of float
         x and y, arcsec per pixel.
     """
-    return _DETECTOR_SCALES.get(_detector(detector), _SCALES[channel])
+    return _DETECTOR_SCALES.get(detector_name(detector), _SCALES[channel])
 
 
 def rotation(instrument: str, detector: str | None = None) -> float:
@@ -203,7 +204,7 @@ def rotation(instrument: str, detector: str | None = None) -> float:
     """
     if _token(instrument) == "MIRI":
         return -4.83
-    return -_V3_ANGLES.get(_detector(detector), 0.0)
+    return -_V3_ANGLES.get(detector_name(detector), 0.0)
 
 
 def blur(channel: str, scale: float) -> Blur:
