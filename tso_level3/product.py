@@ -1,0 +1,438 @@
+"""The product: one data model with the tables of an exposure; alone in writing metadata."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from stdatamodels.jwst.datamodels import JwstDataModel
+
+from tso_level3 import exports, official
+from tso_level3._version import __version__
+from tso_level3.atomic import replacing
+from tso_level3.columns import unit_of
+from tso_level3.product_tree import metadata_of, picture_of, plain, read_tree
+from tso_level3.tables import (
+    TABLES,
+    Quoted,
+    expand_files,
+    files_table,
+    find_faults,
+    find_quoted,
+    flux_unit,
+    index_of,
+    make_table,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from astropy.table import QTable
+    from astropy.time import Time
+
+    from tso_level3.frames import Result
+    from tso_level3.quality.detrend import Detrended
+
+__all__ = ["FORMAT_VERSION", "Quoted", "TSOLightCurveModel", "build", "open"]
+
+log = logging.getLogger(__name__)
+
+#: Version of the product's form; the first number changes when older readers would go wrong.
+FORMAT_VERSION = "1.0.0"
+
+_MODEL_TYPE = "TSOLightCurveModel"
+_TIME_SCALES = {"BMJD_TDB": "tdb", "MJD_UTC": "utc"}
+
+
+class TSOLightCurveModel(JwstDataModel):
+    """The light curves of one exposure, with all that was measured beside them.
+
+    Made by `tso_level3.measure`, or read with `tso_level3.open`. The tables ``light_curve``,
+    ``apertures``, ``grid`` and ``events`` are astropy Tables; ``template`` and ``kernel`` hold an
+    image and the place of the star in it; ``meta`` has the input's metadata, and
+    ``meta.tso_level3`` how the product was made.
+
+    Parameters
+    ----------
+    init : object
+        As for any data model.
+    **kwargs
+        As for any data model. ``strict_validation`` is true where it is not given: a wrong value
+        raises instead of being dropped with a warning.
+    """
+
+    schema_url = "https://tso-level3.readthedocs.io/schemas/tso_light_curve-1.0.0"
+
+    def __init__(self, init: object = None, **kwargs: Any) -> None:
+        if kwargs.get("strict_validation") is None:
+            kwargs["strict_validation"] = True
+        super().__init__(init=init, **kwargs)
+
+    # What was measured
+
+    @property
+    def radii(self) -> np.ndarray:
+        """Radii of the columns with one value a radius, (n_radii,) [pix]."""
+        return np.array(self._made["radii"], dtype=float)
+
+    @property
+    def unit(self) -> str:
+        """Unit of the fluxes; empty where it is not known."""
+        return self._made.get("unit", "")
+
+    @property
+    def time_scale(self) -> str:
+        """Scale of the column ``time``: BMJD_TDB, MJD_UTC or none."""
+        return self._made["time_scale"]
+
+    @property
+    def quoted(self) -> Quoted:
+        """The measurement that was chosen, or asked for."""
+        return find_quoted(self.apertures, self.grid, self.radii)
+
+    @property
+    def chosen_radius(self) -> float:
+        """Radius of the quoted aperture [pix]; NaN where the fit of the template is quoted."""
+        return self.quoted.radius
+
+    @property
+    def flux(self) -> np.ndarray:
+        """The quoted flux of each integration, (n_int,), in `unit`."""
+        return self.flux_at(None)[0]
+
+    @property
+    def flux_err(self) -> np.ndarray:
+        """Standard error of `flux`, (n_int,), in `unit`."""
+        return self.flux_at(None)[1]
+
+    @property
+    def times(self) -> Time:
+        """The mid-times of the rows that have one.
+
+        Raises
+        ------
+        ValueError
+            No row has a time.
+        """
+        from astropy.time import Time
+
+        if self.time_scale not in _TIME_SCALES:
+            raise ValueError(f"{self.meta.filename}: no times found, expected BMJD_TDB or MJD_UTC")
+        values = np.asarray(self.light_curve["time"], dtype=float)
+        finite = values[np.isfinite(values)]
+        return Time(finite, format="mjd", scale=_TIME_SCALES[self.time_scale])
+
+    @property
+    def filenames(self) -> np.ndarray | None:
+        """The file of each row, (n_int,), or None where frames did not come from files."""
+        return expand_files(self.files) if "files" in self._instance else None
+
+    def flux_at(self, radius: float | None = None) -> np.ndarray:
+        """Give a light curve and its errors.
+
+        Parameters
+        ----------
+        radius : float, optional
+            One of `radii` [pix]; the quoted measurement where it is not given.
+
+        Returns
+        -------
+        ndarray, (2, n_int)
+            Flux and standard error, in `unit`.
+
+        Raises
+        ------
+        ValueError
+            The radius is not one of `radii`.
+        """
+        table = self.light_curve
+        index = self.quoted.index if radius is None else index_of(self.radii, radius)
+        if index < 0:
+            return np.array([table["psf_flux"], table["psf_flux_err"]], dtype=float)
+        return np.array(
+            [table["aperture_flux"][:, index], table["aperture_flux_err"][:, index]], dtype=float
+        )
+
+    def detrended(
+        self,
+        vectors: Sequence[str] = ("psf_x", "psf_y"),
+        *,
+        order: int = 1,
+        window: Sequence[float] | None = None,
+        radius: float | None = None,
+        components: bool = False,
+    ) -> Detrended:
+        """Take out of a light curve what follows the star's motion and a trend in time.
+
+        Parameters
+        ----------
+        vectors : sequence of str
+            Columns of ``light_curve`` with one number a row.
+        order : int
+            Order of the polynomial in time.
+        window : sequence of float, optional
+            Start and end of a time that is left out of the fit (the transit), in days of the
+            column ``time``; more pairs may follow.
+        radius : float, optional
+            One of `radii` [pix]; the quoted measurement where it is not given.
+        components : bool
+            Whether the projections on the leading principal components are vectors too.
+
+        Returns
+        -------
+        tso_level3.quality.detrend.Detrended
+            The corrected light curve and the fit; the product is not changed.
+
+        Raises
+        ------
+        ValueError
+            A name is not such a column, or too few integrations are left for the fit.
+        """
+        from tso_level3.quality.detrend import detrend
+
+        flux, flux_err = self.flux_at(radius)
+        known = {item.name: item for item in TABLES["light_curve"] if not item.shape}
+        named = {}
+        for name in vectors:
+            if name not in known:
+                raise ValueError(f"vectors: {name!r} found, expected columns: {', '.join(known)}")
+            named[name] = np.asarray(self.light_curve[name], dtype=float)
+        if components:
+            values = np.asarray(self.light_curve["components"], dtype=float)
+            named |= {f"component_{k + 1}": values[:, k] for k in range(values.shape[1])}
+        time = np.asarray(self.light_curve["time"], dtype=float)
+        if self.time_scale not in _TIME_SCALES:
+            time = np.asarray(self.light_curve["integration"], dtype=float)
+        return detrend(time, flux, flux_err, named, order=order, window=window)
+
+    # Other forms
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Give the main columns as pandas, under names for people; see `exports.to_dataframe`."""
+        return exports.to_dataframe(self)
+
+    def to_flat_dataframe(self) -> pd.DataFrame:
+        """Give every column as pandas; see `exports.to_flat_dataframe`."""
+        return exports.to_flat_dataframe(self)
+
+    def to_qtable(self) -> QTable:
+        """Give the table that jwst's own step writes; see `official.to_qtable`."""
+        return official.to_qtable(self)
+
+    def to_ecsv(self, path: str | os.PathLike) -> str:
+        """Write the light curve as ECSV, with units; returns the name of the file."""
+        return exports.to_ecsv(self, path)
+
+    def to_fits(self, init: str | os.PathLike, *args: Any, **kwargs: Any) -> str:
+        """Write tables and images as FITS, with units; returns the name of the file."""
+        return exports.to_fits(self, init)
+
+    def write(self, path: str | os.PathLike) -> str:
+        """Write in the form that the ending names; see `exports.write`."""
+        return exports.write(self, path)
+
+    # Saving
+
+    def save(
+        self, path: object, dir_path: str | os.PathLike | None = None, *args: Any, **kwargs: Any
+    ) -> str:
+        """Save as ASDF, whole or not at all.
+
+        Parameters
+        ----------
+        path : str, path-like or callable
+            The file, or a function that makes its name from ``meta.filename``. Another ending
+            than ``.asdf``, as hosts of the step force it, is replaced.
+        dir_path : str or path-like, optional
+            Folder, in place of the path's.
+        *args, **kwargs
+            As for `to_asdf`.
+
+        Returns
+        -------
+        str
+            The file that was written.
+        """
+        target = Path(path(self.meta.filename) if callable(path) else os.fspath(path))
+        if target.suffix in {".fits", ".ecsv", ".json"}:
+            target = target.with_suffix(".asdf")
+        elif target.suffix != ".asdf":
+            target = target.with_name(f"{target.name}.asdf")
+        if dir_path:
+            target = Path(dir_path) / target.name
+        self.to_asdf(target, *args, **kwargs)
+        return str(target)
+
+    def to_asdf(self, init: object, *args: Any, **kwargs: Any) -> None:
+        """Write ASDF, whole or not at all.
+
+        Parameters
+        ----------
+        init : str, path-like or file object
+            The file, with any ending; one that exists is replaced.
+        *args, **kwargs
+            As for `asdf.AsdfFile.write_to`.
+        """
+        kwargs.pop("overwrite", None)
+        if not isinstance(init, (str, os.PathLike)):
+            super().to_asdf(init, *args, **kwargs)
+            return
+        before = self.meta.filename
+        self.meta.filename = Path(init).name
+        try:
+            with replacing(init) as temporary:
+                super().to_asdf(temporary, *args, **kwargs)
+        except BaseException:
+            self.meta.filename = before
+            raise
+
+    def validate(self) -> None:
+        """Check the model against its schema, and its tables against their columns.
+
+        Raises
+        ------
+        asdf.exceptions.ValidationError
+            Something is missing or not as it should be.
+        """
+        from asdf.exceptions import ValidationError
+
+        super().validate()
+        tables = {name: getattr(self, name) for name in TABLES}
+        faults = find_faults(tables, len(self.radii), self.unit)
+        if faults:
+            raise ValidationError("; ".join(faults))
+
+    @property
+    def _made(self) -> Mapping[str, Any]:
+        return self._instance.get("meta", {}).get("tso_level3", {})
+
+
+def build(result: Result) -> TSOLightCurveModel:
+    """Put what a run found into a product.
+
+    Parameters
+    ----------
+    result : tso_level3.frames.Result
+        Arrays and values; not changed, and not referred to by the product.
+
+    Returns
+    -------
+    TSOLightCurveModel
+        The product, valid.
+
+    Raises
+    ------
+    ValueError
+        A column is missing or has a wrong shape.
+    asdf.exceptions.ValidationError
+        Something else is not as the schema wants it.
+    """
+    model = _with_metadata(result.meta)
+    model.meta.tso_level3 = _made(result)
+    model.meta.cal_step.tso_photometry = "COMPLETE"
+    model.meta.cal_step.tso_level3_photometry = "COMPLETE"
+    if result.unit:
+        model.meta.bunit_data = model.meta.bunit_err = result.unit
+    if result.unit and flux_unit(result.unit) is None:
+        log.warning("unit %r is not known to astropy: the columns carry none", result.unit)
+    for name in TABLES:
+        setattr(model, name, make_table(name, getattr(result, name), result.unit))
+    if result.filenames is not None:
+        model.files = files_table(result.filenames)
+    model.template = picture_of(result.template)
+    model.kernel = picture_of(result.kernel)
+    model.components = np.array(result.components)
+    # Before the first save: an entry made later would be lost.
+    model.add_history_entry(
+        f"Light curves measured by tso_level3 {__version__}",
+        {"name": "tso_level3", "version": __version__, "author": "The tso_level3 developers"},
+    )
+    model.validate()
+    return model
+
+
+def open(path: str | os.PathLike) -> TSOLightCurveModel:
+    """Read a product.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The ``_phot.asdf`` file.
+
+    Returns
+    -------
+    TSOLightCurveModel
+        The product, checked against schema and columns, wholly in memory; the file is closed.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        The file is not such a product, is damaged, or is of a later form.
+    """
+    from asdf.exceptions import ValidationError
+
+    tree = read_tree(path, _MODEL_TYPE)
+    made = tree["meta"].get("tso_level3")
+    form = str(made.get("format_version", "")) if isinstance(made, Mapping) else ""
+    if form.split(".")[0] != FORMAT_VERSION.split(".")[0]:
+        raise ValueError(
+            f"{path}: format version {form or 'none'} found, expected one that "
+            f"{FORMAT_VERSION} can read; tso_level3 {__version__} is too old or the file damaged"
+        )
+    model = TSOLightCurveModel(tree)
+    try:
+        model.validate()
+    except ValidationError as error:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        reason = lines[1] if len(lines) > 1 else lines[0]
+        raise ValueError(
+            f"{path}: {reason.strip()[:300]}; expected a product as its schema describes it"
+        ) from error
+    model.meta.filename = Path(path).name
+    return model
+
+
+def _with_metadata(tree: Mapping[str, Any]) -> TSOLightCurveModel:
+    """Make a model that has an input's metadata."""
+    from stdatamodels.exceptions import ValidationWarning
+
+    # A value of the input that the schema does not allow is no reason to lose the product.
+    lenient = TSOLightCurveModel(strict_validation=False)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ValidationWarning)
+        lenient.update(metadata_of(tree))
+    for item in caught:
+        log.warning("metadata left out: %s", " ".join(str(item.message).split())[:200])
+    return TSOLightCurveModel(lenient)
+
+
+def _made(result: Result) -> dict[str, Any]:
+    """Write ``meta.tso_level3``."""
+    info = {key: value for key, value in result.info.items() if value is not None}
+    made = plain({key: value for key, value in info.items() if key != "settings"})
+    # A data model drops None, so that a setting of nothing is written as the word for it.
+    made["settings"] = plain(info.get("settings", {}), nothing="none")
+    made["format_version"] = FORMAT_VERSION
+    made.setdefault("version", __version__)
+    made.setdefault("time_scale", _scale_of(result.light_curve))
+    made["radii"] = plain(np.asarray(result.radii, dtype=float))
+    made["unit"] = result.unit
+    units = {
+        name: {item.name: text for item in columns if (text := unit_of(item, result.unit))}
+        for name, columns in TABLES.items()
+    }
+    made.setdefault("units", units)
+    return made
+
+
+def _scale_of(light_curve: Mapping[str, np.ndarray]) -> str:
+    for scale, name in (("BMJD_TDB", "bmjd_tdb"), ("MJD_UTC", "mjd_utc")):
+        if np.isfinite(np.asarray(light_curve[name], dtype=float)).any():
+            return scale
+    return "none"

@@ -1,0 +1,140 @@
+"""Plain trees: what goes into a product's metadata, and what a product's file holds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["metadata_of", "picture_of", "plain", "read_tree"]
+
+
+def plain(value: object, *, nothing: object = None) -> Any:
+    """Bring a value into a form that any file format can hold.
+
+    Parameters
+    ----------
+    value : object
+        Numbers, texts, arrays, paths, and mappings and lists of them.
+    nothing : object
+        What stands for None; a data model drops None when it saves.
+
+    Returns
+    -------
+    object
+        The same of Python's own numbers, texts, lists and dicts.
+    """
+    if value is None:
+        return nothing
+    if isinstance(value, Mapping):
+        return {str(key): plain(item, nothing=nothing) for key, item in value.items()}
+    if isinstance(value, np.generic):
+        return plain(value.item(), nothing=nothing)
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist(), nothing=nothing)
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item, nothing=nothing) for item in value]
+    if isinstance(value, (bool, int, float, str)):
+        return value
+    return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
+
+
+def metadata_of(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Take an input's metadata, given with or without the ``meta`` above it.
+
+    Parameters
+    ----------
+    tree : mapping
+        Either ``{'meta': {...}, ...}``, as it is read from a file, or what is below ``meta``.
+
+    Returns
+    -------
+    dict
+        ``{'meta': {...}}``, and ``cal_logs`` where there are any; arrays and tables are left out.
+    """
+    inner = tree.get("meta")
+    meta = dict(inner) if isinstance(inner, Mapping) else dict(tree)
+    # The product says these of itself.
+    for name in ("model_type", "date", "tso_level3"):
+        meta.pop(name, None)
+    found = {"meta": meta}
+    if isinstance(inner, Mapping) and isinstance(tree.get("cal_logs"), Mapping):
+        found["cal_logs"] = dict(tree["cal_logs"])
+    return found
+
+
+def picture_of(picture: Any) -> dict[str, Any]:
+    """Write an image with a place in it as a node of the product.
+
+    Parameters
+    ----------
+    picture : tso_level3.frames.Picture
+        The image.
+
+    Returns
+    -------
+    dict
+        ``image, x, y, oversample, origin_x, origin_y``.
+    """
+    return {
+        "image": np.array(picture.image),
+        "x": float(picture.x),
+        "y": float(picture.y),
+        "oversample": int(picture.oversample),
+        "origin_x": int(picture.origin[0]),
+        "origin_y": int(picture.origin[1]),
+    }
+
+
+def read_tree(path: str | os.PathLike, model_type: str) -> dict[str, Any]:
+    """Read the whole of a product's file into memory, and close it.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+    model_type : str
+        What ``meta.model_type`` has to be.
+
+    Returns
+    -------
+    dict
+        The tree; its arrays do not refer to the file.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        The file is not such a product, or it is damaged.
+    """
+    import asdf
+
+    wanted = "a light-curve product of tso_level3 (ASDF)"
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file, expected {wanted}")
+    if path.is_dir():
+        raise ValueError(f"{path}: a folder found, expected {wanted}")
+    with path.open("rb") as stream:
+        start = stream.read(9)
+    if start[:5] != b"#ASDF":
+        kind = "an empty file" if not start else "another kind of file"
+        kind = "a FITS file" if start.startswith(b"SIMPLE") else kind
+        raise ValueError(f"{path}: {kind} found, expected {wanted}")
+    try:
+        # Everything is read now: a table that is read later than its file is closed loses columns.
+        with asdf.open(path, lazy_load=False, memmap=False) as file:
+            tree = dict(file.tree)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path}: a damaged file found ({reason}), expected {wanted}") from error
+    meta = tree.get("meta")
+    found = meta.get("model_type") if isinstance(meta, Mapping) else None
+    if found != model_type:
+        shown = f"model type {found!r}" if found else "ASDF without a model type"
+        raise ValueError(f"{path}: {shown} found, expected {wanted}")
+    return tree

@@ -1,0 +1,292 @@
+"""The tables of the product, from plain arrays and `tso_level3.columns`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from astropy import units as u
+from astropy.table import Column as TableColumn
+from astropy.table import Table
+
+from tso_level3.columns import APERTURES, EVENTS, GRID, LIGHT_CURVE, Column, unit_of
+
+__all__ = [
+    "TABLES",
+    "Quoted",
+    "column_unit",
+    "expand_files",
+    "files_table",
+    "find_faults",
+    "find_quoted",
+    "flux_unit",
+    "index_of",
+    "make_table",
+]
+
+#: The tables every product has.
+TABLES: dict[str, tuple[Column, ...]] = {
+    "light_curve": LIGHT_CURVE,
+    "apertures": APERTURES,
+    "grid": GRID,
+    "events": EVENTS,
+}
+
+
+def flux_unit(text: str) -> u.UnitBase | None:
+    """Read the unit of a measurement.
+
+    Parameters
+    ----------
+    text : str
+        Unit as the input gives it; may be empty.
+
+    Returns
+    -------
+    astropy.units.UnitBase or None
+        The unit; None where the text is empty or is not a unit that astropy knows.
+    """
+    if not text:
+        return None
+    try:
+        return u.Unit(text)
+    except ValueError:
+        return None
+
+
+def column_unit(item: Column, flux: str) -> u.UnitBase | None:
+    """Give the unit of a column for a measurement in a given unit.
+
+    Parameters
+    ----------
+    item : Column
+        The column.
+    flux : str
+        Unit of the measurement.
+
+    Returns
+    -------
+    astropy.units.UnitBase or None
+        Its unit; None for a bare number.
+    """
+    known = flux_unit(flux) if "flux" in item.unit else None
+    # Written without a slash of its own, so that "DN / s" a pixel has one slash and no warning.
+    text = unit_of(item, known.to_string("generic", fraction=False) if known else "")
+    return u.Unit(text) if text else None
+
+
+def make_table(name: str, arrays: Mapping[str, np.ndarray], unit: str) -> Table:
+    """Make one of the product's tables.
+
+    Parameters
+    ----------
+    name : str
+        One of `TABLES`.
+    arrays : mapping of str to ndarray
+        The columns by name; further ones are left out.
+    unit : str
+        Unit of the measurement.
+
+    Returns
+    -------
+    astropy.table.Table
+        The columns in their order, with types, units and descriptions.
+
+    Raises
+    ------
+    ValueError
+        A column is missing, or has another length or dimension than expected.
+    """
+    columns, length = [], None
+    for item in TABLES[name]:
+        if item.name not in arrays:
+            raise ValueError(f"{name}: column {item.name} not found, expected among the arrays")
+        data = np.array(arrays[item.name], dtype=item.dtype)
+        expected = 2 if item.shape else 1
+        if data.ndim != expected:
+            raise ValueError(
+                f"{name}.{item.name}: an array of {data.ndim} dimensions found, expected {expected}"
+            )
+        length = len(data) if length is None else length
+        if len(data) != length:
+            raise ValueError(f"{name}.{item.name}: {len(data)} rows found, expected {length}")
+        columns.append(
+            TableColumn(
+                data,
+                name=item.name,
+                unit=column_unit(item, unit),
+                description=item.description,
+            )
+        )
+    return Table(columns, copy=False)
+
+
+def files_table(filenames: Sequence[str]) -> Table:
+    """Write the file of each row as runs of rows.
+
+    Parameters
+    ----------
+    filenames : sequence of str
+        The file of each row.
+
+    Returns
+    -------
+    astropy.table.Table
+        ``filename, first_row, n_rows``; a run of rows of one file is one row here, so that a
+        long exposure of few files does not repeat their names.
+    """
+    names = np.asarray([str(name) for name in filenames])
+    first = np.flatnonzero(np.r_[True, names[1:] != names[:-1]]) if len(names) else np.zeros(0, int)
+    table = Table(
+        {
+            "filename": names[first],
+            "first_row": first.astype("i4"),
+            "n_rows": np.diff(np.r_[first, len(names)]).astype("i4"),
+        }
+    )
+    table["filename"].description = "the file"
+    table["first_row"].description = "first row of the light curve that comes from it, from 0"
+    table["n_rows"].description = "rows that come from it"
+    return table
+
+
+def expand_files(table: Table) -> np.ndarray:
+    """Give the file of each row again.
+
+    Parameters
+    ----------
+    table : astropy.table.Table
+        What `files_table` gave.
+
+    Returns
+    -------
+    ndarray, (n_rows,), object
+        The names.
+    """
+    names = np.array([str(name) for name in table["filename"]], dtype=object)
+    return np.repeat(names, np.asarray(table["n_rows"]))
+
+
+def find_faults(tables: Mapping[str, Table], n_radii: int, unit: str) -> list[str]:
+    """Compare tables with the columns they should have.
+
+    Parameters
+    ----------
+    tables : mapping of str to Table
+        The product's tables by name.
+    n_radii : int
+        Number of radii that the product names.
+    unit : str
+        Unit of the measurement.
+
+    Returns
+    -------
+    list of str
+        What is wrong, a sentence each; empty where all is well.
+    """
+    faults = []
+    for name, columns in TABLES.items():
+        table = tables[name]
+        for item in columns:
+            if item.name not in table.colnames:
+                faults.append(f"{name}: column {item.name} not found")
+                continue
+            faults += _column_faults(f"{name}.{item.name}", table[item.name], item, n_radii, unit)
+    return faults
+
+
+def _column_faults(
+    place: str, found: TableColumn, item: Column, n_radii: int, unit: str
+) -> list[str]:
+    faults = []
+    if found.dtype.kind != np.dtype(item.dtype).kind:
+        faults.append(f"{place}: type {found.dtype} found, expected {item.dtype}")
+    expected = column_unit(item, unit)
+    if (found.unit or None) != expected:
+        faults.append(f"{place}: unit {found.unit} found, expected {expected}")
+    if found.ndim != (2 if item.shape else 1):
+        faults.append(f"{place}: {found.ndim} dimensions found, expected {1 + bool(item.shape)}")
+    elif item.shape == "radii" and found.shape[1] != n_radii:
+        faults.append(f"{place}: {found.shape[1]} values a row found, expected {n_radii} (radii)")
+    return faults
+
+
+@dataclass(frozen=True)
+class Quoted:
+    """The measurement that a product quotes.
+
+    Attributes
+    ----------
+    kind : str
+        ``aperture``, or ``psf`` for the fit of the template.
+    index : int
+        Place of the radius among `TSOLightCurveModel.radii`; -1 for the fit.
+    radius, radius_inner, radius_outer : float
+        Of aperture and annulus [pix]; radius is NaN for the fit.
+    area : float
+        Pixels in the aperture; NaN for the fit.
+    """
+
+    kind: str
+    index: int
+    radius: float
+    radius_inner: float
+    radius_outer: float
+    area: float
+
+
+def index_of(radii: np.ndarray, radius: float) -> int:
+    """Find a radius among those that were measured.
+
+    Parameters
+    ----------
+    radii : ndarray, (n_radii,)
+        The radii [pix].
+    radius : float
+        The one looked for [pix].
+
+    Returns
+    -------
+    int
+        Its place.
+
+    Raises
+    ------
+    ValueError
+        It was not measured.
+    """
+    near = np.flatnonzero(np.isclose(radii, radius, rtol=0.0, atol=1e-6))
+    if not len(near):
+        shown = ", ".join(f"{value:g}" for value in radii)
+        raise ValueError(f"radius: {radius:g} found, expected one of {shown}")
+    return int(near[0])
+
+
+def find_quoted(apertures: Table, grid: Table, radii: np.ndarray) -> Quoted:
+    """Find the measurement that is quoted.
+
+    Parameters
+    ----------
+    apertures, grid : astropy.table.Table
+        The product's tables; the first row that is marked as chosen counts, and the first
+        aperture where none is.
+    radii : ndarray, (n_radii,)
+        Radii of the columns with one value a radius [pix].
+
+    Returns
+    -------
+    Quoted
+        The measurement.
+    """
+    row = apertures[0] if len(apertures) else grid[0]
+    for table in (grid, apertures):
+        rows = np.flatnonzero(np.asarray(table["chosen"]))
+        if len(rows):
+            row = table[int(rows[0])]
+    inner, outer = float(row["radius_inner"]), float(row["radius_outer"])
+    if str(row["kind"]) == "psf":
+        return Quoted("psf", -1, np.nan, inner, outer, np.nan)
+    radius = float(row["radius"])
+    area = float(row["area"]) if "area" in row.colnames else np.pi * radius**2
+    return Quoted("aperture", index_of(radii, radius), radius, inner, outer, area)
