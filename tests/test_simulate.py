@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -546,3 +548,21 @@ def test_long_exposures_are_written_frame_by_frame_and_soon(tmp_path):
     assert written.segments[0].stat().st_size > 147e6
     assert peak < 100e6
     assert time.perf_counter() - begin < 15
+
+
+def test_one_frame_and_no_light_at_all():
+    exposure = simulate_arrays(gaussian(n_int=1, shape=(9, 14), flux=0.0, background=0.0))
+    assert exposure.data.shape == (1, 9, 14)
+    factor = exposure.truth.meta["electrons_per_unit"]
+    # read noise of 12 in 126 pixels
+    assert np.std(exposure.data) * factor == pytest.approx(12, rel=4 / np.sqrt(2 * 126))
+    assert exposure.expected(0).max() == 0
+
+
+def test_import_takes_no_data_models_along():
+    code = (
+        "import sys, tso_level3.simulate\n"
+        "print([m for m in ('stdatamodels', 'gwcs', 'jwst', 'stpipe') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

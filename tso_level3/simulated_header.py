@@ -84,9 +84,6 @@ def metadata(scene: Scene, segment: int) -> dict[str, Any]:
     channel = {} if sim.channel == "N/A" else {"channel": sim.channel, "module": sim.module}
     pupil = {} if sim.pupil == "N/A" else {"pupil": sim.pupil}
     ny, nx = sim.shape
-    ids = f"{sim.program:05d}{sim.observation:03d}{sim.visit:03d}"
-    start = Time(sim.start_mjd, format="mjd", scale="utc").isot
-    end = Time(sim.start_mjd + _duration(sim) / _DAY, format="mjd", scale="utc").isot
     return {
         "filename": file_name(sim, segment),
         "telescope": "JWST",
@@ -94,21 +91,7 @@ def metadata(scene: Scene, segment: int) -> dict[str, Any]:
         "bunit_data": sim.unit,
         "bunit_err": sim.unit,
         "program": {"title": "Synthetic time series", "category": "GO"},
-        "observation": {
-            "date": start[:10],
-            "time": start[11:],
-            "date_beg": start,
-            "date_end": end,
-            "obs_id": f"V{ids}001P0000000004101",
-            "visit_id": ids,
-            "program_number": f"{sim.program:05d}",
-            "observation_number": f"{sim.observation:03d}",
-            "visit_number": f"{sim.visit:03d}",
-            "visit_group": "04",
-            "sequence_id": "1",
-            "activity_id": "01",
-            "exposure_number": str(sim.exposure),
-        },
+        "observation": _observation(sim),
         "visit": {"type": "PRIME_TARGETED_FIXED", "tsovisit": True, "status": "SUCCESSFUL"},
         "target": {
             "proposer_name": sim.target,
@@ -149,6 +132,28 @@ def metadata(scene: Scene, segment: int) -> dict[str, Any]:
         },
         "cal_step": dict.fromkeys(_STEPS, "COMPLETE"),
         **_pointing(sim),
+    }
+
+
+def _observation(sim: Simulation) -> dict[str, Any]:
+    """Numbers and dates of the observation."""
+    ids = f"{sim.program:05d}{sim.observation:03d}{sim.visit:03d}"
+    start = Time(sim.start_mjd, format="mjd", scale="utc").isot
+    end = Time(sim.start_mjd + _duration(sim) / _DAY, format="mjd", scale="utc").isot
+    return {
+        "date": start[:10],
+        "time": start[11:],
+        "date_beg": start,
+        "date_end": end,
+        "obs_id": f"V{ids}001P0000000004101",
+        "visit_id": ids,
+        "program_number": f"{sim.program:05d}",
+        "observation_number": f"{sim.observation:03d}",
+        "visit_number": f"{sim.visit:03d}",
+        "visit_group": "04",
+        "sequence_id": "1",
+        "activity_id": "01",
+        "exposure_number": str(sim.exposure),
     }
 
 
@@ -193,8 +198,6 @@ def _pointing(sim: Simulation) -> dict[str, Any]:
     """Keywords that place the frame in the telescope's field and on the sky."""
     v2, v3, turn = _FIELDS.get(sim.detector, _NIRCAM_FIELD)
     x, y = sim.planned_position
-    scale = sim.pixel_scale / 3600
-    cos, sin = math.cos(math.radians(sim.roll)), math.sin(math.radians(sim.roll))
     corners = np.array([(-0.5, -0.5), (sim.shape[1] - 0.5, -0.5)])
     corners = np.vstack([corners, corners[::-1] + [0, sim.shape[0]]])
     ra, dec = world_coordinates(sim)(*corners.T, with_bounding_box=False)
@@ -205,33 +208,9 @@ def _pointing(sim: Simulation) -> dict[str, Any]:
         "velocity_aberration": {"scale_factor": 1.0},
         "coordinates": {"reference_frame": "ICRS"},
         "wcsinfo": {
-            "wcsaxes": 3,
+            **_linear_wcs(sim),
             "siaf_xref_sci": x + 1,
             "siaf_yref_sci": y + 1,
-            "crpix1": x + 1,
-            "crpix2": y + 1,
-            "crpix3": 0.0,
-            "crval1": sim.ra,
-            "crval2": sim.dec,
-            "crval3": 0.0,
-            "ctype1": "RA---TAN",
-            "ctype2": "DEC--TAN",
-            "ctype3": "",
-            "cunit1": "deg",
-            "cunit2": "deg",
-            "cunit3": "",
-            "cdelt1": scale,
-            "cdelt2": scale,
-            "cdelt3": 1.0,
-            "pc1_1": -cos,
-            "pc1_2": sin,
-            "pc2_1": sin,
-            "pc2_2": cos,
-            "pc3_1": 0.0,
-            "pc3_2": 0.0,
-            "pc1_3": 0.0,
-            "pc2_3": 0.0,
-            "pc3_3": 1.0,
             "v2_ref": v2,
             "v3_ref": v3,
             "vparity": -1,
@@ -242,6 +221,23 @@ def _pointing(sim: Simulation) -> dict[str, Any]:
             "s_region": f"POLYGON ICRS  {polygon}",
         },
     }
+
+
+def _linear_wcs(sim: Simulation) -> dict[str, Any]:
+    """The same in FITS keywords; the third axis counts integrations."""
+    x, y = sim.planned_position
+    scale = sim.pixel_scale / 3600
+    cos, sin = math.cos(math.radians(sim.roll)), math.sin(math.radians(sim.roll))
+    values: dict[str, Any] = {"wcsaxes": 3}
+    axes = ((x + 1, sim.ra, "RA---TAN", "deg", scale), (y + 1, sim.dec, "DEC--TAN", "deg", scale))
+    for axis, numbers in enumerate((*axes, (0.0, 0.0, "", "", 1.0)), start=1):
+        for name, value in zip(("crpix", "crval", "ctype", "cunit", "cdelt"), numbers):
+            values[f"{name}{axis}"] = value
+    matrix = ((-cos, sin, 0.0), (sin, cos, 0.0), (0.0, 0.0, 1.0))
+    for i, row in enumerate(matrix, start=1):
+        for j, value in enumerate(row, start=1):
+            values[f"pc{i}_{j}"] = value
+    return values
 
 
 def world_coordinates(sim: Simulation) -> Any:
