@@ -1,0 +1,146 @@
+"""What a step is given: names, groups and the subarray, without reading pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from stdatamodels.jwst.datamodels import GainModel, JwstDataModel
+
+__all__ = ["cut_to_subarray", "exposures_of", "filename_of", "first_member", "root_name"]
+
+
+def exposures_of(source: Any) -> list:
+    """Sort the products of a level-2 pipeline by exposure and detector.
+
+    Parameters
+    ----------
+    source : object
+        What a host hands to its hook.
+
+    Returns
+    -------
+    list
+        A list of models for each exposure; or the input alone, where it is not several models.
+    """
+    several = isinstance(source, (list, tuple)) and len(source) > 1
+    if not several or not all(isinstance(item, JwstDataModel) for item in source):
+        return [source]
+    groups: dict[tuple, list] = {}
+    for model in source:
+        meta = model.meta
+        key = (
+            meta.instrument.detector,
+            meta.instrument.filter,
+            meta.instrument.pupil,
+            meta.observation.program_number,
+            meta.observation.observation_number,
+            meta.observation.visit_number,
+            meta.observation.exposure_number,
+        )
+        groups.setdefault(key, []).append(model)
+    return list(groups.values())
+
+
+def first_member(source: Any) -> Any:
+    """Give the input, or the first of several, that speaks for all of them.
+
+    Parameters
+    ----------
+    source : object
+        What is to be measured.
+
+    Returns
+    -------
+    object
+        A path, a model or what was given; None for an association without a member.
+    """
+    if isinstance(source, Mapping):
+        members = source.get("products", [{}])[0].get("members", [])
+        names = [item["expname"] for item in members if item.get("exptype") == "science"]
+        return names[0] if names else None
+    if isinstance(source, (list, tuple)) and source:
+        return first_member(source[0])
+    return source
+
+
+def filename_of(source: Any) -> str | None:
+    """Find the name of the file that an input comes from, or of the first of several.
+
+    Parameters
+    ----------
+    source : object
+        What is to be measured.
+
+    Returns
+    -------
+    str or None
+        The name; None where it has none.
+    """
+    first = first_member(source)
+    if isinstance(first, (str, Path)):
+        return str(first)
+    if not isinstance(first, JwstDataModel) and isinstance(first, Sequence) and len(first):
+        first = first[0]
+    return first.meta.filename if isinstance(first, JwstDataModel) else None
+
+
+def root_name(source: Any, inputs: Sequence[Mapping]) -> str | None:
+    """Name the product after an association's product, else after the first input.
+
+    Parameters
+    ----------
+    source : object
+        What was measured.
+    inputs : sequence of mapping
+        ``Exposure.inputs``.
+
+    Returns
+    -------
+    str or None
+        A name to make the product's of; None where nothing has one.
+    """
+    table = getattr(source, "asn_table", None) or getattr(source, "asn", None) or source
+    if isinstance(table, Mapping):
+        name = table.get("products", [{}])[0].get("name")
+        if name:
+            return str(name)
+    return filename_of(source) or (inputs[0].get("name") if inputs else None) or None
+
+
+def cut_to_subarray(gain: GainModel, parameters: Mapping[str, Any]) -> np.ndarray:
+    """Cut the pixels of a subarray out of a gain reference.
+
+    Parameters
+    ----------
+    gain : GainModel
+        The reference, of a full frame or not.
+    parameters : mapping
+        The flat metadata of the exposure.
+
+    Returns
+    -------
+    ndarray, (ny, nx)
+        The gain [electron/DN].
+
+    Raises
+    ------
+    ValueError
+        The reference does not cover the subarray.
+    """
+    data = np.array(gain.data, dtype=float)
+    corner = gain.meta.subarray
+    spans = []
+    for axis, origin in (("y", corner.ystart), ("x", corner.xstart)):
+        start = int(parameters.get(f"meta.subarray.{axis}start") or 1) - int(origin or 1)
+        size = parameters.get(f"meta.subarray.{axis}size")
+        stop = start + int(size) if size else None
+        if start < 0 or (stop is not None and stop > data.shape[len(spans)]):
+            raise ValueError(
+                f"{gain.meta.filename}: a gain of {data.shape[1]} x {data.shape[0]} pixels found,"
+                f" expected one that covers the subarray {parameters.get('meta.subarray.name')}"
+            )
+        spans.append(slice(start, stop))
+    return data[tuple(spans)]
