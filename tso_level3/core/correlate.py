@@ -307,7 +307,8 @@ def correlation_at(
 
 
 def _span(low: float, high: float, n: int) -> slice:
-    return slice(max(0, int(np.ceil(low - 1e-9))), min(n, int(np.floor(high + 1e-9)) + 1))
+    start = max(0, int(np.ceil(low - 1e-9)))
+    return slice(start, max(start, min(n, int(np.floor(high + 1e-9)) + 1)))
 
 
 def _climb(image: np.ndarray, good: np.ndarray, kernel: Any, x: float, y: float) -> Peak:

@@ -13,6 +13,7 @@ from tso_level3.psf.kernel import Kernel
 log = logging.getLogger(__name__)
 
 _MAX_ROUNDS = 64
+_SURFACE = np.array([[-0.25, 0.5, -0.25], [0.5, 0.0, 0.5], [-0.25, 0.5, -0.25]])
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,10 @@ class RefinedDefocus:
 
 
 def fill_missing(image: np.ndarray, good: np.ndarray) -> np.ndarray:
-    """Fill bad pixels with a weighted mean of their neighbours.
+    """Fill bad pixels from their neighbours.
+
+    A bad pixel among eight good ones gets the value of the surface through them that keeps
+    slope and curvature; others get a weighted mean of what is near.
 
     Parameters
     ----------
@@ -66,6 +70,13 @@ def fill_missing(image: np.ndarray, good: np.ndarray) -> np.ndarray:
         raise ValueError("image has no good pixel; expected some to fill the others from")
     filled = np.where(good, image, 0.0).astype(np.float64)
     known = good.copy()
+    # twice the mean of the four next less that of the four diagonal: the curvature cancels
+    alone = ~good & (
+        ndimage.correlate(good.astype(int), np.ones((3, 3), int), mode="constant") == 8
+    )
+    surface = ndimage.correlate(filled, _SURFACE, mode="constant")
+    filled[alone] = surface[alone]
+    known |= alone
     for _ in range(_MAX_ROUNDS):
         if known.all():
             break

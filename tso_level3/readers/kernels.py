@@ -74,16 +74,22 @@ def load_kernel(
         differs, or a scale by 1 to 5 percent, is only warned of.
     """
     path = Path(path)
-    try:
-        with fits.open(path, memmap=False) as hdus:
-            samples = _samples(hdus, path, position)
-    except (OSError, TypeError, KeyError, EOFError) as error:
-        # FITS readers also raise KeyError and TypeError on cut-off headers
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"kernel file {path} cannot be read as FITS: {reason}") from error
+    hdus = _read(path)
+    samples = _samples(hdus, path, position)
     data = {"instrument": instrument, "filter": filter, "pupil": pupil, "detector": detector}
     _check(samples, path.name, data, pixel_scale)
     return _kernel(samples, path.name, "file")
+
+
+def _read(path: Path) -> fits.HDUList:
+    """Everything in a file, in memory."""
+    try:
+        with fits.open(path, memmap=False) as opened:
+            return fits.HDUList([hdu.copy() for hdu in opened])
+    except (OSError, TypeError, KeyError, ValueError, EOFError) as error:
+        # a file cut off fails in one of several ways, according to where
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"kernel file {path} cannot be read as FITS: {reason}") from error
 
 
 def _samples(hdus: fits.HDUList, path: Path, position: tuple[float, float] | None) -> _Samples:
