@@ -222,7 +222,8 @@ class TestStpsf:
         class Camera:
             def calc_psf(self, **options):
                 asked.update(options, **vars(self))
-                return fits.open(shared_data / "stpsf" / "PSF_F210M_WLP8_NRCA3.fits")
+                with fits.open(shared_data / "stpsf" / "PSF_F210M_WLP8_NRCA3.fits") as hdus:
+                    return fits.HDUList([hdu.copy() for hdu in hdus])
 
         module = types.SimpleNamespace(NIRCam=Camera, MIRI=Camera, __version__="2.2.0")
         monkeypatch.setitem(sys.modules, "stpsf", module)
