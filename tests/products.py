@@ -82,8 +82,8 @@ def light_curve(n_int, rng):
         columns[f"aperture_{name}"] = np.full(n_int, 31.5 - axis)
         columns[f"gauss_sigma_{name}"] = 0.95 + 0.002 * rng.normal(size=n_int)
     flags = np.zeros(n_int, "u4")
-    flags[5] = Flag.OUTLIER | Flag.FILLED
-    flags[60:] |= np.where(np.arange(n_int - 60) == 0, int(Flag.EVENT), 0).astype("u4")
+    flags[5:6] = Flag.OUTLIER | Flag.FILLED
+    flags[60:61] = Flag.EVENT
     columns["flags"] = flags
     return columns
 

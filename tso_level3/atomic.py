@@ -23,8 +23,9 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     Yields
     ------
     pathlib.Path
-        The temporary name, hidden, in the same folder and with the same ending. Where the body
-        fails it is removed, and what stood under the file's name is left as it was.
+        The temporary name, hidden, in the same folder; it ends in ``.part``, so that what a
+        killed run leaves is not taken for a product. Where the body fails it is removed, and
+        what stood under the file's name is left as it was.
 
     Raises
     ------
@@ -34,7 +35,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     final = Path(path)
     if not final.parent.is_dir():
         raise FileNotFoundError(f"{final}: no folder {final.parent} found to write it to")
-    temporary = final.with_name(f".{final.stem}.{secrets.token_hex(4)}{final.suffix}")
+    temporary = final.with_name(f".{final.name}.{secrets.token_hex(4)}.part")
     try:
         yield temporary
         temporary.replace(final)

@@ -299,12 +299,15 @@ class TSOLightCurveModel(JwstDataModel):
             Something is missing or not as it should be.
         """
         from asdf.exceptions import ValidationError
+        from astropy.table import Table
 
-        super().validate()
-        tables = {name: getattr(self, name) for name in TABLES}
-        faults = find_faults(tables, len(self.radii), self.unit)
+        # First the columns, since of them the schema says less, and less clearly.
+        tables = {name: self._instance.get(name) for name in TABLES}
+        tables = {name: table for name, table in tables.items() if isinstance(table, Table)}
+        faults = find_faults(tables, len(self._made.get("radii", ())), self.unit)
         if faults:
             raise ValidationError("; ".join(faults))
+        super().validate()
 
     @property
     def _made(self) -> Mapping[str, Any]:
@@ -389,11 +392,10 @@ def open(path: str | os.PathLike) -> TSOLightCurveModel:
     try:
         model.validate()
     except ValidationError as error:
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        reason = lines[1] if len(lines) > 1 else lines[0]
-        raise ValueError(
-            f"{path}: {reason.strip()[:300]}; expected a product as its schema describes it"
-        ) from error
+        cause = error.__cause__ if isinstance(error.__cause__, ValidationError) else error
+        place = ".".join(str(part) for part in getattr(cause, "absolute_path", ()))
+        reason = f"{place}: {cause.message}" if place else cause.message
+        raise ValueError(f"{path}: {reason[:300]}; expected it as the schema says") from error
     model.meta.filename = Path(path).name
     return model
 

@@ -127,8 +127,10 @@ def read_tree(path: str | os.PathLike, model_type: str) -> dict[str, Any]:
         raise ValueError(f"{path}: {kind} found, expected {wanted}")
     try:
         # Everything is read now: a table that is read later than its file is closed loses columns.
-        with asdf.open(path, lazy_load=False, memmap=False) as file:
-            tree = dict(file.tree)
+        with asdf.config_context() as config:
+            config.warn_on_failed_conversion = False
+            with asdf.open(path, lazy_load=False, memmap=False) as file:
+                tree = file.tree
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{path}: a damaged file found ({reason}), expected {wanted}") from error

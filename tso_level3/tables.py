@@ -186,9 +186,8 @@ def find_faults(tables: Mapping[str, Table], n_radii: int, unit: str) -> list[st
         What is wrong, a sentence each; empty where all is well.
     """
     faults = []
-    for name, columns in TABLES.items():
-        table = tables[name]
-        for item in columns:
+    for name, table in tables.items():
+        for item in TABLES[name]:
             if item.name not in table.colnames:
                 faults.append(f"{name}: column {item.name} not found")
                 continue
