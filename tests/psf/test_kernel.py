@@ -85,6 +85,15 @@ def test_default_half_width(waves, expected):
     assert jwst_kernel(**SETUPS["lens"], waves=waves).half_width == expected
 
 
+def test_no_second_star_in_a_wide_kernel():
+    # used to repeat the star 160 px away, where the transform of 256 pupil samples wraps
+    kernel = jwst_kernel(**SETUPS["short"], half_width=400, oversample=2)
+    assert kernel.half_width == kernel.description["half_width"] == 119
+    assert jwst_kernel(**SETUPS["focus"], half_width=400, oversample=2).half_width == 378
+    far = np.arange(60.0, 119.0)
+    assert abs(kernel.evaluate(far, far)).max() < 1e-5
+
+
 def test_the_weak_lens_spreads_the_light_and_its_sign_turns_it():
     plus = build("lens")
     minus = jwst_kernel(**{**SETUPS["lens"], "pupil": "WLM8"}, waves=-8.03)

@@ -1,53 +1,26 @@
 """Kernels: what a star of unit flux puts into the pixels around it.
 
-Two classes with one interface: `Kernel` holds samples, `GaussianKernel` a formula.
+Two classes with one interface: `Kernel` holds samples, `GaussianKernel` (from
+`tso_level3.psf.analytic`, and found here too) a formula.
 """
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from types import MappingProxyType
 
 import numpy as np
-from scipy import special
 
 from tso_level3.psf import bands, optics, spline
 from tso_level3.psf import pupil as _pupil
+from tso_level3.psf.analytic import GaussianKernel, Renders
 
 log = logging.getLogger(__name__)
 
 _MARGIN = 3
-_NO_DETAILS: Mapping = MappingProxyType({})
-
-
-class _Renders:
-    """What every kernel does with its `evaluate`."""
-
-    def render(
-        self, x: float, y: float, shape: tuple[int, int], *, flux: float = 1.0
-    ) -> np.ndarray:
-        """Image of a star.
-
-        Parameters
-        ----------
-        x, y : float
-            Position of the star, 0-based pixels.
-        shape : tuple of int
-            (ny, nx) of the image.
-        flux : float, optional
-            Total flux of the star.
-
-        Returns
-        -------
-        ndarray
-            (ny, nx) float64, zero beyond the kernel's support.
-        """
-        return flux * self.evaluate(np.arange(shape[1]) - x, np.arange(shape[0]) - y)
 
 
 @dataclass(frozen=True, eq=False)
-class Kernel(_Renders):
+class Kernel(Renders):
     """A sampled kernel.
 
     Attributes
@@ -157,69 +130,6 @@ class Kernel(_Renders):
         return values * float(self.oversample) ** (nu + nv)
 
 
-@dataclass(frozen=True)
-class GaussianKernel(_Renders):
-    """An elliptical Gaussian along the axes, integrated over the pixel.
-
-    Attributes
-    ----------
-    sigma_x, sigma_y : float
-        Standard deviations in detector pixels before the pixel's box.
-    kind : str
-        ``gaussian``.
-    description : dict
-        Where it comes from, in plain values.
-    """
-
-    sigma_x: float
-    sigma_y: float
-    kind: str = "gaussian"
-    description: dict = field(default_factory=dict, compare=False)
-
-    def __post_init__(self) -> None:
-        for name in ("sigma_x", "sigma_y"):
-            value = getattr(self, name)
-            if not (np.isfinite(value) and value > 0):
-                raise ValueError(f"{name} is {value!r}; expected a positive number of pixels")
-
-    @property
-    def half_width(self) -> float:
-        """Detector pixels to where less than 1e-8 of the flux is left outside."""
-        return 6.0 * max(self.sigma_x, self.sigma_y) + 0.5
-
-    @property
-    def enclosed(self) -> float:
-        """Fraction of the star's flux inside the support."""
-        return 1.0
-
-    @property
-    def extent(self) -> tuple[float, float, float, float]:
-        """Support in detector pixels from the star: left, right, below, above."""
-        x, y = 6.0 * self.sigma_x + 0.5, 6.0 * self.sigma_y + 0.5
-        return (-x, x, -y, y)
-
-    def evaluate(self, u: np.ndarray, v: np.ndarray, nu: int = 0, nv: int = 0) -> np.ndarray:
-        """Kernel, or a derivative of it, on a grid of offsets (see `Kernel.evaluate`)."""
-        return np.outer(_profile(v, self.sigma_y, nv), _profile(u, self.sigma_x, nu))
-
-
-def _profile(offset: np.ndarray, sigma: float, order: int) -> np.ndarray:
-    """Pixel-integrated unit Gaussian in one dimension, or a derivative of it."""
-    t = np.asarray(offset, dtype=np.float64)
-    upper, lower = (t + 0.5) / sigma, (t - 0.5) / sigma
-    if order == 0:
-        # the difference of the tails nearer to zero keeps its digits
-        flip = np.where(t > 0, -1.0, 1.0)
-        return flip * (special.ndtr(flip * upper) - special.ndtr(flip * lower))
-    hermite = special.hermitenorm(order - 1)
-    scale = (-1.0) ** (order - 1) / (np.sqrt(2.0 * np.pi) * sigma**order)
-
-    def slope(z: np.ndarray) -> np.ndarray:
-        return hermite(z) * np.exp(-0.5 * z * z)
-
-    return scale * (slope(upper) - slope(lower))
-
-
 def known(instrument: str | None, filter: str | None, pupil: str | None = None) -> bool:
     """Whether `jwst_kernel` can compute this set-up."""
     try:
@@ -277,7 +187,8 @@ def jwst_kernel(
         Kernels without one are kept in memory.
     half_width : float, optional
         Detector pixels from the star to the edge of the support; None: 40 in focus and
-        7.5 more for each wave of defocus.
+        7.5 more for each wave of defocus.  It is cut where the sampled pupil's image would
+        repeat itself: at 119 pixels for F070W, 378 for F210M.
     oversample : int, optional
         Samples per pixel; None: 4 in focus, 2 (3 below 1.3 um) on weak lens.
     box : float, optional
@@ -310,6 +221,7 @@ def jwst_kernel(
         oversample = 4 if abs(waves) < 2 else (2 if band.low > 1.3e-6 else 3)
     if oversample != int(oversample) or not 1 <= oversample <= 16:
         raise ValueError(f"oversample is {oversample!r}; expected an integer from 1 to 16")
+    half_width = _within_period(band, detector, half_width)
     key = (band, detector, waves, float(half_width), int(oversample), float(box))
     if opd is None:
         return _cached(*key)
@@ -320,6 +232,15 @@ def jwst_kernel(
             f"expected finite metres of shape ({_pupil.NPUP}, {_pupil.NPUP})"
         )
     return _compute(*key, opd)
+
+
+def _within_period(band: bands.Band, detector: str | None, half_width: float) -> float:
+    """Half width, kept to where the sampled pupil's image does not begin to repeat itself."""
+    scale = np.deg2rad(max(bands.scales(band.channel, detector)) / 3600)
+    most = np.floor(0.75 * _pupil.NPUP * band.low / (_pupil.SIDE * scale))
+    if half_width > most:
+        log.info("kernel of %s: half width %g cut to %g pixels", band.name, half_width, most)
+    return float(min(half_width, most))
 
 
 @lru_cache(maxsize=32)
