@@ -188,7 +188,7 @@ def jwst_kernel(
     half_width : float, optional
         Detector pixels from the star to the edge of the support; None: 40 in focus and
         7.5 more for each wave of defocus.  It is cut where the sampled pupil's image would
-        repeat itself: at 119 pixels for F070W, 378 for F210M.
+        repeat itself: at 119 pixels for F070W, 382 for F210M.
     oversample : int, optional
         Samples per pixel; None: 4 in focus, 2 (3 below 1.3 um) on weak lens.
     box : float, optional
