@@ -143,7 +143,7 @@ def to_fits(model: TSOLightCurveModel, path: str | os.PathLike) -> str:
 
     primary = fits.PrimaryHDU()
     for keyword, (value, comment) in _cards(model).items():
-        primary.header[keyword] = (value, comment)
+        primary.header[keyword] = (_ascii(value) if isinstance(value, str) else value, comment)
     hdus = [primary]
     for name in TABLES:
         table = _with_filenames(model) if name == "light_curve" else getattr(model, name)
@@ -290,6 +290,11 @@ def _cards(model: TSOLightCurveModel) -> dict[str, tuple[Any, str]]:
     return {name: card for name, card in cards.items() if card[0] is not None}
 
 
+def _ascii(text: str) -> str:
+    """Write a text with the characters that FITS has."""
+    return str(text).encode("ascii", "replace").decode("ascii")
+
+
 def _with_filenames(model: TSOLightCurveModel) -> Table:
     from astropy.table import Table
 
@@ -306,8 +311,11 @@ def _table_hdu(table: Table, name: str) -> Any:
     from astropy.utils.exceptions import AstropyWarning
 
     bare = table.copy()
-    for column in bare.columns.values():
-        column.unit = None
+    for key, column in list(bare.columns.items()):
+        if column.dtype.kind == "U":
+            bare[key] = np.array([_ascii(text) for text in column], dtype=column.dtype)
+        else:
+            column.unit = None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AstropyWarning)
         hdu = fits.table_to_hdu(bare)
