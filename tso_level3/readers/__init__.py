@@ -1,0 +1,1 @@
+"""The only way in: whatever holds frames becomes a `tso_level3.frames.Exposure`."""

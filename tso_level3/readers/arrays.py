@@ -1,0 +1,161 @@
+"""Frames that are in memory already: arrays, and the arrays of open data models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tso_level3.frames import Box, Pixels
+from tso_level3.readers.errors import InputError
+
+__all__ = ["ArrayFrames", "as_float", "as_quality", "cube", "known_errors", "plain_masked"]
+
+_PARTS = ("var_poisson", "var_rnoise", "var_flat")
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayFrames:
+    """Hands out frames of arrays, without a copy where their type allows it.
+
+    Attributes
+    ----------
+    values : ndarray, (n, ny, nx)
+        Images of any real type.
+    errors : ndarray, (n, ny, nx), or None
+        Standard errors.
+    dq : ndarray, (n, ny, nx), or None
+        Data-quality bits, or a mask that is true where a pixel is bad.
+    var_poisson, var_rnoise, var_flat : ndarray, (n, ny, nx), or None
+        Parts of the variance.
+    wcs : object or None
+        From pixels to the sky; it stays behind when the frames travel to another process.
+    """
+
+    values: np.ndarray
+    errors: np.ndarray | None = None
+    dq: np.ndarray | None = None
+    var_poisson: np.ndarray | None = None
+    var_rnoise: np.ndarray | None = None
+    var_flat: np.ndarray | None = None
+    wcs: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "wcs": None}
+
+    def load(self, start: int, stop: int, box: Box, *, variances: bool = False) -> Pixels:
+        """Take the box of the frames ``[start, stop)``; see `tso_level3.frames.FrameSource`."""
+        cut = (slice(start, stop), *box.slices)
+        parts = _PARTS if variances else ()
+        return Pixels(
+            values=as_float(self.values[cut]),
+            errors=None if self.errors is None else as_float(self.errors[cut]),
+            dq=None if self.dq is None else as_quality(self.dq[cut]),
+            **{
+                part: as_float(getattr(self, part)[cut])
+                for part in parts
+                if getattr(self, part) is not None
+            },
+        )
+
+    def without_errors(self) -> ArrayFrames:
+        """Give the same frames with no errors known."""
+        return replace(self, errors=None)
+
+
+def as_float(array: np.ndarray) -> np.ndarray:
+    """Give native float32 or float64, as wide as the values need; no copy where they are.
+
+    Parameters
+    ----------
+    array : ndarray
+        Real numbers of any type and byte order.
+
+    Returns
+    -------
+    ndarray
+        The same shape.
+    """
+    if array.dtype.kind == "f":
+        return np.asarray(array, dtype=np.float64 if array.dtype.itemsize > 4 else np.float32)
+    return np.asarray(array, dtype=np.float32 if array.dtype.itemsize <= 2 else np.float64)
+
+
+def as_quality(array: np.ndarray) -> np.ndarray:
+    """Give uint32 bits; what is true in a mask becomes bit 0."""
+    if array.dtype == np.uint32 and array.dtype.isnative:
+        return array
+    if array.dtype.kind in "iu":
+        return array.astype(np.uint32)
+    return (array != 0).astype(np.uint32)
+
+
+def cube(array: Any, name: str) -> np.ndarray:
+    """See that an array holds images, and give it as a cube.
+
+    Parameters
+    ----------
+    array : array_like, (n, ny, nx) or (ny, nx)
+        Images.
+    name : str
+        What an error calls it.
+
+    Returns
+    -------
+    ndarray, (n, ny, nx)
+        A view.
+
+    Raises
+    ------
+    InputError
+        It is not 2-D or 3-D, has no pixels, or does not hold real numbers.
+    """
+    out = np.asanyarray(array)
+    if out.dtype.kind not in "fiub":
+        raise InputError(f"{name}: values of type {out.dtype} found, expected real numbers")
+    if out.ndim not in (2, 3):
+        raise InputError(
+            f"{name}: {out.ndim} dimensions found, expected (n_int, ny, nx) or (ny, nx)"
+        )
+    if out.size == 0:
+        raise InputError(f"{name}: no pixels found (shape {out.shape}), expected some")
+    return out if out.ndim == 3 else out[np.newaxis]
+
+
+def plain_masked(array: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Part a masked array into its data and its mask (None where nothing is masked)."""
+    if isinstance(array, np.ma.MaskedArray):
+        mask = None if array.mask is np.ma.nomask else np.asarray(array.mask)
+        return np.asarray(array.data), mask
+    return np.asarray(array), None
+
+
+def known_errors(source: Any, n_frames: int, shape: tuple[int, int]) -> bool:
+    """Tell whether the errors of frames are more than a default of zeros.
+
+    The first, middle and last frames are looked at: an error array that nothing was written to is
+    zero in all of them.
+
+    Parameters
+    ----------
+    source : FrameSource
+        Frames.
+    n_frames : int
+        Their number.
+    shape : (int, int)
+        (ny, nx).
+
+    Returns
+    -------
+    bool
+        Whether any standard error is positive.
+    """
+    box = Box(0, 0, shape[1], shape[0])
+    for frame in sorted({0, n_frames // 2, n_frames - 1}):
+        errors = source.load(frame, frame + 1, box).errors
+        if errors is None:
+            return False
+        if np.any(errors > 0):
+            return True
+    return False

@@ -1,0 +1,92 @@
+"""What the readers raise, and how noise of the libraries below them is kept from the user."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from astropy.utils.exceptions import AstropyWarning
+
+__all__ = ["InputError", "MissingInput", "brief", "check_file", "quiet"]
+
+log = logging.getLogger(__name__)
+
+
+class InputError(ValueError):
+    """An input that cannot be used; the message names it, what was found and expected."""
+
+
+class MissingInput(FileNotFoundError, InputError):
+    """A file that does not exist."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+def brief(problem: BaseException, *, length: int = 160) -> str:
+    """Put another library's message on one line of bounded length.
+
+    Parameters
+    ----------
+    problem : BaseException
+        What was raised.
+    length : int
+        Largest number of characters.
+
+    Returns
+    -------
+    str
+        The message, or the name of the type where there is none.
+    """
+    text = " ".join(str(problem).split()) or type(problem).__name__
+    text = text if len(text) <= length else text[: length - 3] + "..."
+    return text.rstrip(".")
+
+
+def check_file(path: Path) -> None:
+    """See that a path is an ordinary file with something in it.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Raises
+    ------
+    InputError
+        It is missing, a link to nowhere, a folder, a device, empty or not readable.
+    """
+    try:
+        if path.is_file():
+            if path.stat().st_size == 0:
+                raise InputError(f"{path}: an empty file found, expected an image")
+            return
+        if path.is_dir():
+            raise InputError(f"{path}: a folder found, expected a file")
+        if path.is_symlink():
+            raise MissingInput(f"{path}: a link to a file that does not exist")
+        if path.exists():
+            raise InputError(f"{path}: neither a file nor a folder, expected a file")
+    except (OSError, ValueError) as problem:
+        if isinstance(problem, InputError):
+            raise
+        raise InputError(f"{path}: cannot be read ({brief(problem)})") from problem
+    raise MissingInput(f"{path}: no such file")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep astropy's and asdf's warnings about damaged files out of the user's terminal."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for warning in caught:
+        if issubclass(warning.category, AstropyWarning) or "asdf" in warning.category.__module__:
+            log.debug("%s", warning.message)
+        else:
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )

@@ -1,0 +1,144 @@
+"""One input, before it is joined with others to an exposure."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tso_level3.frames import FrameSource, Optics
+from tso_level3.readers.errors import InputError, brief
+
+__all__ = ["Part", "PartTimes", "describe_file"]
+
+
+@dataclass(frozen=True, eq=False)
+class PartTimes:
+    """Times of the frames of one input.
+
+    Attributes
+    ----------
+    mjd_utc, bmjd_tdb : ndarray, (n,)
+        Mid-times [d]; NaN where unknown.
+    source : str
+        Where they come from; see `tso_level3.frames.Times`.
+    flags : ndarray, (n,), uint32
+        Bits of `tso_level3.Flag`.
+    first : int or None
+        Number of the first integration in the exposure, from 1; None where unknown.
+    notes : tuple of str
+        What was assumed.
+    exposure_time : float
+        Effective integration time [s].
+    """
+
+    mjd_utc: np.ndarray
+    bmjd_tdb: np.ndarray
+    source: str
+    flags: np.ndarray
+    first: int | None = None
+    notes: tuple[str, ...] = ()
+    exposure_time: float = np.nan
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One file, model or array.
+
+    Attributes
+    ----------
+    name : str
+        What errors call it.
+    source : FrameSource
+        Its frames.
+    n_frames : int
+        How many.
+    shape : (int, int)
+        (ny, nx).
+    times : PartTimes
+        Their times.
+    unit : str
+        Unit of the frames as they are stored; '' where unknown.
+    has_errors, has_dq : bool
+        Whether standard errors and data quality are known.
+    optics : Optics
+        What took them.
+    tree : mapping
+        Facts of the input, as a tree of metadata.
+    meta : callable
+        Reads all its metadata, for the product.
+    position : (float, float) or None
+        Expected x, y of the star, 0-based.
+    single : bool
+        Whether it is one frame of a list rather than a cube.
+    path : Path or None
+        Its file.
+    record : dict
+        What the product says about it.
+    notes : tuple of str
+        What was assumed.
+    problem : str
+        Why it cannot be read; '' where it can.
+    """
+
+    name: str
+    source: FrameSource
+    n_frames: int
+    shape: tuple[int, int]
+    times: PartTimes
+    unit: str = ""
+    has_errors: bool = False
+    has_dq: bool = False
+    optics: Optics = field(default_factory=Optics)
+    tree: Mapping[str, Any] = field(default_factory=dict)
+    meta: Callable[[], Mapping[str, Any]] = dict
+    position: tuple[float, float] | None = None
+    single: bool = False
+    path: Path | None = None
+    record: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    problem: str = ""
+
+
+def describe_file(path: Path, *, date: str = "", checksum: bool = False) -> dict[str, Any]:
+    """Write down what identifies a file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    date : str
+        Date in its header.
+    checksum : bool
+        Whether to add its SHA-256.
+
+    Returns
+    -------
+    dict
+        ``name``, ``size`` [byte], ``modified`` (ISO, UTC), ``date``, ``sha256``.
+
+    Raises
+    ------
+    InputError
+        It cannot be read.
+    """
+    try:
+        state = path.stat()
+        modified = dt.datetime.fromtimestamp(state.st_mtime, dt.UTC).isoformat(timespec="seconds")
+        record: dict[str, Any] = {
+            "name": path.name,
+            "size": state.st_size,
+            "modified": modified,
+            "date": date,
+        }
+        if checksum:
+            with path.open("rb") as file:
+                record["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as problem:
+        raise InputError(f"{path}: cannot be read ({brief(problem)})") from problem
+    return record

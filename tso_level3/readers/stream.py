@@ -1,0 +1,358 @@
+"""Frames of FITS files, read by their place in the file into memory that is used again.
+
+Mapping a file makes resident memory count its pages, and a data model holds all of it; a chunk
+read by its byte offset costs its own size and nothing more. Bytes go through a scratch small
+enough to stay in the processor's cache, and are swapped and cut on the way out of it: the cut
+costs nothing then, and the result is contiguous.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+
+from tso_level3.frames import Box, Pixels
+from tso_level3.readers.arrays import as_float, as_quality
+from tso_level3.readers.errors import brief, quiet
+from tso_level3.readers.headers import UNREADABLE, open_bytes
+from tso_level3.readers.joined import Workspace
+
+__all__ = ["Block", "ByteFile", "PlainFits", "TileFits"]
+
+_SCRATCH = 1 << 18  # bytes: fits into a second-level cache
+_CALL = 5000  # bytes that are copied in the time of one system call
+_PARTS = ("var_poisson", "var_rnoise", "var_flat")
+
+
+@dataclass(frozen=True)
+class Block:
+    """Frames of pixels that follow each other in a file.
+
+    Attributes
+    ----------
+    offset : int
+        First byte.
+    dtype : str
+        NumPy type of the stored numbers, big-endian.
+    shape : (int, int, int)
+        (n, ny, nx); with n = 1 the one frame stands for all.
+    scale, zero : float
+        Value = stored number x scale + zero.
+    blank : int or None
+        Stored number that means "no value".
+    variance : bool
+        Whether the values are variances, where standard errors are expected.
+    """
+
+    offset: int
+    dtype: str
+    shape: tuple[int, int, int]
+    scale: float = 1.0
+    zero: float = 0.0
+    blank: int | None = None
+    variance: bool = False
+
+    @property
+    def end(self) -> int:
+        """The byte behind the last."""
+        return self.offset + int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
+
+    @property
+    def float_type(self) -> np.dtype:
+        """The type that holds the values."""
+        stored = np.dtype(self.dtype)
+        wide = stored.itemsize > (4 if stored.kind == "f" else 2)
+        return np.dtype(np.float64 if wide else np.float32)
+
+
+class ByteFile:
+    """Reads bytes of a file; opened when they are first wanted, never carried along.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    packing : str
+        ``''``, or how it is packed; a packed file is unpacked as far as ``needed`` at each load.
+    needed : int
+        Bytes of an unpacked file that are of use.
+    keep_open : bool
+        Whether the file stays open between loads: for lists of files it does not.
+    label : str
+        What errors call it; its path where empty.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        packing: str = "",
+        needed: int = 0,
+        keep_open: bool = True,
+        label: str = "",
+    ) -> None:
+        self.path, self.packing, self.needed, self.keep_open = path, packing, needed, keep_open
+        self.label = label or path
+        self._descriptor: int | None = None
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple:
+        return _byte_file, (self.path, self.packing, self.needed, self.keep_open, self.label)
+
+    def reader(self) -> tuple[Callable[[memoryview, int], None], Callable[[], None]]:
+        """Open the file.
+
+        Returns
+        -------
+        read : callable
+            Fills a buffer with the bytes from an offset.
+        done : callable
+            To be called when the load is over.
+        """
+        if self.packing:
+            return self._unpacked(), _nothing
+        if not self.keep_open:
+            descriptor = _open(self.path)
+            return self._from(descriptor), lambda: os.close(descriptor)
+        with self._lock:
+            if self._descriptor is None:
+                self._descriptor = _open(self.path)
+                weakref.finalize(self, os.close, self._descriptor)
+        return self._from(self._descriptor), _nothing
+
+    def _from(self, descriptor: int) -> Callable[[memoryview, int], None]:
+        if not hasattr(os, "preadv"):
+            return self._seeking(descriptor)
+
+        def read(buffer: memoryview, offset: int) -> None:
+            if os.preadv(descriptor, [buffer], offset) != len(buffer):
+                raise self._short()
+
+        return read
+
+    def _seeking(self, descriptor: int) -> Callable[[memoryview, int], None]:
+        def read(buffer: memoryview, offset: int) -> None:
+            with self._lock:
+                os.lseek(descriptor, offset, os.SEEK_SET)
+                got = os.read(descriptor, len(buffer))
+            if len(got) != len(buffer):
+                raise self._short()
+            buffer[:] = got
+
+        return read
+
+    def _unpacked(self) -> Callable[[memoryview, int], None]:
+        with open_bytes(Path(self.path), self.packing) as file:
+            content = memoryview(file.read(self.needed))
+
+        def read(buffer: memoryview, offset: int) -> None:
+            piece = content[offset : offset + len(buffer)]
+            if len(piece) != len(buffer):
+                raise self._short()
+            buffer[:] = piece
+
+        return read
+
+    def _short(self) -> OSError:
+        return OSError(f"{self.label}: the file ends before its pixels do; it was longer before")
+
+
+def _byte_file(path: str, packing: str, needed: int, keep_open: bool, label: str) -> ByteFile:
+    return ByteFile(path, packing=packing, needed=needed, keep_open=keep_open, label=label)
+
+
+def _open(path: str) -> int:
+    return os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+
+
+def _nothing() -> None:
+    return None
+
+
+@dataclass(frozen=True, eq=False)
+class PlainFits:
+    """Hands out frames of images that lie in a file as they are, by their byte offsets.
+
+    Attributes
+    ----------
+    file : ByteFile
+        The file.
+    values : Block
+        The images.
+    errors, dq, var_poisson, var_rnoise, var_flat : Block or None
+        What belongs to them.
+    zero_is_bad : bool
+        Whether an error of zero or NaN marks a bad pixel (as in slope images of ncdhas).
+    work : Workspace
+        Memory for the frames; lists of files share one.
+    """
+
+    file: ByteFile
+    values: Block
+    errors: Block | None = None
+    dq: Block | None = None
+    var_poisson: Block | None = None
+    var_rnoise: Block | None = None
+    var_flat: Block | None = None
+    zero_is_bad: bool = False
+    work: Workspace = field(default_factory=Workspace, repr=False)
+
+    def load(self, start: int, stop: int, box: Box, *, variances: bool = False) -> Pixels:
+        """Read the box of the frames ``[start, stop)``; see `tso_level3.frames.FrameSource`."""
+        names = ("values", "errors", "dq", *(_PARTS if variances else ()))
+        out: dict[str, np.ndarray] = {}
+        try:
+            read, done = self.file.reader()
+            try:
+                for name in names:
+                    block = getattr(self, name)
+                    if block is not None:
+                        out[name] = self._load(name, block, read, start, stop, box)
+            finally:
+                done()
+        except UNREADABLE as problem:
+            text = brief(problem)
+            if self.file.label in text:
+                raise
+            raise OSError(f"{self.file.label}: cannot be read ({text})") from problem
+        if self.zero_is_bad and "errors" in out:
+            out["dq"] = (~(out["errors"] > 0)).astype(np.uint32)
+        return Pixels(**out)
+
+    def _load(
+        self, name: str, block: Block, read: Callable, start: int, stop: int, box: Box
+    ) -> np.ndarray:
+        dtype = np.uint32 if name == "dq" else block.float_type
+        out = self.work.array(name, (stop - start, box.ny, box.nx), dtype)
+        if block.shape[0] == 1:
+            _copy(read, block, 0, 1, box, out[:1], self.work)
+            out[1:] = out[:1]
+        else:
+            _copy(read, block, start, stop, box, out, self.work)
+        if name != "dq":
+            _to_values(block, out)
+            if block.variance and name == "errors":
+                np.sqrt(out, out=out, where=out >= 0)
+        return out
+
+
+def _copy(
+    read: Callable, block: Block, start: int, stop: int, box: Box, out: np.ndarray, work: Workspace
+) -> None:
+    """Bring the box of frames from the file into memory, as stored numbers."""
+    stored = np.dtype(block.dtype)
+    ny, nx = block.shape[1:]
+    row, frame = nx * stored.itemsize, ny * nx * stored.itemsize
+    by_row = (nx - box.nx) * stored.itemsize > _CALL
+    whole = not by_row and frame - box.ny * row < _CALL
+    rows, width = (ny if whole else box.ny), (box.nx if by_row else nx)
+    step = max(1, _SCRATCH // max(1, rows * width * stored.itemsize))
+    step = min(step, stop - start)
+    scratch = work.array("scratch", (step, rows, width), stored)
+    cut = (
+        slice(None),
+        slice(box.y, box.y + box.ny) if whole else slice(None),
+        slice(None) if by_row else slice(box.x, box.x + box.nx),
+    )
+    for first in range(start, stop, step):
+        count = min(step, stop - first)
+        origin = block.offset + first * frame
+        raw = scratch[:count].view(np.uint8)
+        if whole:
+            read(memoryview(raw.reshape(-1)), origin)
+        elif by_row:
+            origin += box.y * row + box.x * stored.itemsize
+            for k in range(count):
+                for y in range(rows):
+                    read(memoryview(raw[k, y]), origin + k * frame + y * row)
+        else:
+            for k in range(count):
+                read(memoryview(raw[k].reshape(-1)), origin + k * frame + box.y * row)
+        target = out[first - start : first - start + count]
+        _convert(block, scratch[:count][cut], target)
+
+
+def _convert(block: Block, stored: np.ndarray, out: np.ndarray) -> None:
+    """Swap bytes; for bits apply the offset that makes unsigned numbers of signed ones."""
+    if out.dtype == np.uint32:
+        if stored.dtype.kind == "f":
+            np.not_equal(stored, 0, out=out, casting="unsafe")
+        else:
+            np.copyto(out, stored, casting="unsafe")
+            if block.zero:
+                out += np.uint32(int(block.zero) % 2**32)
+        return
+    np.copyto(out, stored, casting="same_kind")
+    if block.blank is not None and stored.dtype.kind != "f":
+        out[stored == block.blank] = np.nan
+
+
+def _to_values(block: Block, out: np.ndarray) -> None:
+    if block.scale != 1.0:
+        out *= out.dtype.type(block.scale)
+    if block.zero != 0.0:
+        out += out.dtype.type(block.zero)
+
+
+@dataclass(frozen=True, eq=False)
+class TileFits:
+    """Hands out frames of tile-compressed images, through astropy.
+
+    Attributes
+    ----------
+    path : str
+        The file.
+    values : (int, int)
+        HDU of the images, and the plane that is the frame (-1: all planes).
+    errors, dq, var_poisson, var_rnoise, var_flat : (int, int) or None
+        The same of what belongs to them.
+    variance : bool
+        Whether ``errors`` are variances.
+    """
+
+    path: str
+    values: tuple[int, int]
+    errors: tuple[int, int] | None = None
+    dq: tuple[int, int] | None = None
+    var_poisson: tuple[int, int] | None = None
+    var_rnoise: tuple[int, int] | None = None
+    var_flat: tuple[int, int] | None = None
+    variance: bool = False
+
+    def load(self, start: int, stop: int, box: Box, *, variances: bool = False) -> Pixels:
+        """Read the box of the frames ``[start, stop)``; see `tso_level3.frames.FrameSource`."""
+        names = ("values", "errors", "dq", *(_PARTS if variances else ()))
+        out: dict[str, np.ndarray] = {}
+        try:
+            with quiet(), fits.open(self.path, memmap=False) as hdus:
+                for name in names:
+                    place = getattr(self, name)
+                    if place is None:
+                        continue
+                    raw = _section(hdus[place[0]], place[1], start, stop, box)
+                    out[name] = as_quality(raw) if name == "dq" else as_float(raw)
+        except Exception as problem:  # astropy raises nearly anything on damaged tiles
+            raise OSError(f"{self.path}: cannot be decompressed ({brief(problem)})") from problem
+        if self.variance and "errors" in out:
+            out["errors"] = np.sqrt(out["errors"])
+        return Pixels(**out)
+
+
+def _section(hdu: fits.hdu.base._BaseHDU, plane: int, a: int, b: int, box: Box) -> np.ndarray:
+    shape = hdu.shape
+    lead = (0,) * max(0, len(shape) - 3)
+    if len(shape) >= 3:
+        frames = slice(a, b) if plane < 0 else slice(plane, plane + 1)
+        if plane < 0 and shape[-3] == 1:
+            frames = slice(0, 1)
+        raw = hdu.section[(*lead, frames, *box.slices)]
+    else:
+        raw = hdu.section[box.slices][np.newaxis]
+    return np.broadcast_to(raw, (b - a, box.ny, box.nx))

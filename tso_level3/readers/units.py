@@ -1,0 +1,222 @@
+"""Units of the pixels: Jy, electron, or what the input has."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tso_level3.readers.errors import InputError
+from tso_level3.readers.facts import number
+from tso_level3.readers.headers import scan, value
+
+__all__ = ["Conversion", "conversion", "gain_of", "normal_unit"]
+
+log = logging.getLogger(__name__)
+
+_NAMES = {
+    "e-": "electron",
+    "e": "electron",
+    "electrons": "electron",
+    "electron": "electron",
+    "dn/s": "DN/s",
+    "dn s-1": "DN/s",
+    "dn / s": "DN/s",
+    "dn": "DN",
+    "adu": "DN",
+    "adu/s": "DN/s",
+    "adu / s": "DN/s",
+    "mjy/sr": "MJy/sr",
+    "mjy / sr": "MJy/sr",
+    "mjy sr-1": "MJy/sr",
+    "jy": "Jy",
+    "jansky": "Jy",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Conversion:
+    """How pixels become fluxes.
+
+    Attributes
+    ----------
+    unit : str
+        Unit afterwards.
+    scale : float or ndarray, (ny, nx)
+        Factor.
+    note : str
+        What could not be done; '' where nothing is amiss.
+    """
+
+    unit: str
+    scale: float | np.ndarray = 1.0
+    note: str = ""
+
+
+def normal_unit(unit: Any) -> str:
+    """Give a unit's usual spelling."""
+    text = " ".join(str(unit or "").split())
+    # FITS units tell MJy from mJy by case alone.
+    if text.startswith("mJ"):
+        return text
+    return _NAMES.get(text.lower(), text)
+
+
+def conversion(
+    name: str,
+    unit: str,
+    tree: Mapping[str, Any],
+    shape: tuple[int, int],
+    gain: float | np.ndarray | None,
+) -> Conversion:
+    """Find the factor from the input's unit to Jy or electron.
+
+    Parameters
+    ----------
+    name : str
+        What an error calls the input.
+    unit : str
+        Its unit.
+    tree : mapping
+        Its metadata: pixel area and integration time.
+    shape : (int, int)
+        (ny, nx) of a frame.
+    gain : float, ndarray (ny, nx) or None
+        Electrons a DN; only for DN/s.
+
+    Returns
+    -------
+    Conversion
+        MJy/sr becomes Jy, DN/s electron; anything else stays.
+
+    Raises
+    ------
+    InputError
+        The gain has another shape than the frames.
+    """
+    unit = normal_unit(unit)
+    if unit == "MJy/sr":
+        area = number(tree, "photometry.pixelarea_steradians")
+        if area > 0:
+            return Conversion("Jy", 1e6 * area)
+        return Conversion(unit, 1.0, "No pixel area is known; the pixels stay in MJy/sr.")
+    if unit == "DN/s":
+        return _from_slopes(name, tree, shape, gain)
+    note = "" if unit in ("Jy", "electron") else _stays(unit)
+    return Conversion(unit, 1.0, note)
+
+
+def _stays(unit: str) -> str:
+    if not unit:
+        return "The unit of the pixels is not known; fluxes are in the input's own."
+    return f"The pixels stay in {unit}."
+
+
+def _from_slopes(
+    name: str, tree: Mapping[str, Any], shape: tuple[int, int], gain: float | np.ndarray | None
+) -> Conversion:
+    seconds = number(tree, "exposure.integration_time")
+    if gain is None:
+        return Conversion("DN/s", 1.0, "No gain is known; the pixels stay in DN/s.")
+    if not seconds > 0:
+        return Conversion("DN/s", 1.0, "No integration time is known; the pixels stay in DN/s.")
+    factor = np.asarray(gain, dtype=float)
+    if factor.ndim and factor.shape != tuple(shape):
+        raise InputError(f"gain: shape {factor.shape} found, expected {tuple(shape)} as in {name}")
+    if factor.ndim == 0:
+        if not (math.isfinite(factor) and factor > 0):
+            raise InputError(f"gain: {float(factor)} found, expected a positive number")
+        return Conversion("electron", float(factor) * seconds)
+    with np.errstate(invalid="ignore"):
+        factor = np.where(factor > 0, factor, np.nan)
+    return Conversion("electron", factor * seconds)
+
+
+def gain_of(
+    setting: Any, tree: Mapping[str, Any], shape: tuple[int, int]
+) -> float | np.ndarray | None:
+    """Understand the setting ``gain``.
+
+    Parameters
+    ----------
+    setting : float, str or None
+        Electrons a DN, or a reference file (FITS or ASDF) of the whole detector or the subarray.
+    tree : mapping
+        Metadata of the data, for the place of the subarray.
+    shape : (int, int)
+        (ny, nx) of a frame.
+
+    Returns
+    -------
+    float, ndarray (ny, nx) or None
+        The gain; None where the setting is None.
+
+    Raises
+    ------
+    InputError
+        It is neither a positive number nor a file with a gain for these pixels.
+    """
+    if setting is None:
+        return None
+    try:
+        factor = float(setting)
+    except (TypeError, ValueError):
+        return _from_reference(Path(str(setting)).expanduser(), tree, shape)
+    if not (math.isfinite(factor) and factor > 0):
+        raise InputError(f"gain: {setting} found, expected a positive number or a file")
+    return factor
+
+
+def _from_reference(path: Path, tree: Mapping[str, Any], shape: tuple[int, int]) -> np.ndarray:
+    image, corner = _read_asdf(path) if path.suffix == ".asdf" else _read_fits(path)
+    image = np.asarray(image, dtype=float)
+    if image.ndim != 2:
+        raise InputError(f"gain: {path} holds {image.ndim} dimensions, expected an image")
+    if image.shape == tuple(shape):
+        return image
+    start = [number(tree, f"subarray.{axis}start") for axis in "yx"]
+    if not all(math.isfinite(s) for s in start):
+        raise InputError(
+            f"gain: {path} has shape {image.shape}, expected {tuple(shape)} as the frames, whose"
+            " place on the detector is not known"
+        )
+    y, x = (int(s) - int(c) for s, c in zip(start, corner))
+    cut = image[y : y + shape[0], x : x + shape[1]] if min(y, x) >= 0 else image[:0]
+    if cut.shape != tuple(shape):
+        raise InputError(
+            f"gain: {path} has shape {image.shape}, which does not cover the subarray of shape"
+            f" {tuple(shape)} at x = {start[1]:.0f}, y = {start[0]:.0f}"
+        )
+    return cut
+
+
+def _read_fits(path: Path) -> tuple[np.ndarray, tuple[int, int]]:
+    from tso_level3.readers.blocks import whole_image
+
+    file = scan(path)
+    hdu = file.find("SCI") or next((h for h in file.hdus if h.is_image), None)
+    if hdu is None:
+        raise InputError(f"gain: {path} holds no image, expected one")
+    corner = tuple(int(value(file.primary, key, 1) or 1) for key in ("SUBSTRT2", "SUBSTRT1"))
+    return whole_image(file, hdu), corner
+
+
+def _read_asdf(path: Path) -> tuple[np.ndarray, tuple[int, int]]:
+    import asdf
+
+    from tso_level3.readers.errors import brief, check_file, quiet
+
+    check_file(path)
+    try:
+        with quiet(), asdf.open(path, lazy_tree=True) as file:
+            root = file.tree.get("roman", file.tree)
+            subarray = root.get("meta", {}).get("subarray", {}) or {}
+            corner = (int(subarray.get("ystart", 1)), int(subarray.get("xstart", 1)))
+            return np.array(root["data"]), corner
+    except Exception as problem:
+        raise InputError(f"gain: {path} cannot be read ({brief(problem)})") from problem
