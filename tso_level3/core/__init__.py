@@ -1,0 +1,1 @@
+"""Pixel arithmetic: NumPy in, NumPy out."""

@@ -1,0 +1,319 @@
+"""Building the exposure's own model of the star: template, fits and noise until they agree."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import Any
+
+import numpy as np
+
+from tso_level3.core import noise as noise_model
+from tso_level3.core.peak import Correlator
+from tso_level3.core.plan import Noise
+from tso_level3.core.repair import find_and_fit
+from tso_level3.core.shift import ShiftedImage
+from tso_level3.core.template import Bad, Template
+from tso_level3.core.zero_point import Place, place_kernel
+from tso_level3.psf.empirical import fill_missing
+from tso_level3.settings import Settings
+
+__all__ = ["TemplateBuilder", "unclipped"]
+
+log = logging.getLogger(__name__)
+
+#: Fewer frames than this have no outliers in time and no scatter to learn from.
+FEW = 5
+_N_COMPONENTS = 5
+# Below this width [pix] a pixel grid does not hold the image: only the kernel can move it.
+_UNDERSAMPLED = 3.0
+# A star that moves by more than this [pix] is followed frame by frame from the start.
+_DRIFTING = 0.6
+
+
+class TemplateBuilder:
+    """Alternates template, fits and noise until they agree.
+
+    Parameters
+    ----------
+    sample : Sample
+        The frames, and what is known of the star in them.
+    settings : Settings
+        The parameters.
+    values : ndarray, (n, n_pixels)
+        Used pixels of the sample; NaN where missing.
+    bad : Bad
+        The missing ones.
+    dead : ndarray, (n_pixels,), bool
+        Pixels that are missing in most frames.
+    """
+
+    def __init__(
+        self, sample: Any, settings: Settings, values: np.ndarray, bad: Bad, dead: np.ndarray
+    ) -> None:
+        self.sample, self.settings = sample, settings
+        self.values, self.bad, self.dead = values, bad, dead
+        self.layout = sample.layout
+        self.constant = settings.background != "none"
+        keep = ~dead[bad.pixel]
+        self.given = Bad(bad.frame[keep], bad.pixel[keep])
+        self.ring = self._ring()
+        self.repaired = None
+        self.residuals = values
+
+    def _ring(self) -> np.ndarray:
+        """Background pixels to take the template's zero from."""
+        rings = self.layout.rings
+        if rings:
+            return rings[0][~self.dead[rings[0]]]
+        # Without an annulus the faintest tenth of the used pixels shows the level.
+        mean = noise_model.column_median(self.values)
+        order = np.argsort(np.where(np.isfinite(mean), mean, np.inf))
+        return order[: max(len(order) // 10, 1)]
+
+    def build(self) -> tuple[Template, Noise]:
+        """Build template and noise."""
+        mean = noise_model.column_median(self.values)
+        self.level = self._level(mean) if self.constant else 0.0
+        image = mean - self.level
+        shifts = None
+        noise = self._noise(image, None)
+        template = self._template(image, noise)
+        if len(self.values) >= 2:
+            shifts = self._drift(template)
+            if shifts is not None:
+                image = self._registered(template, shifts)
+                template = self._template(image, noise)
+        for _ in range(3 if len(self.values) >= FEW else 1):
+            residuals = self._fit(template, noise, shifts)
+            noise = self._noise(image, residuals)
+            if len(self.values) >= FEW:
+                image = self._improved(template, residuals, image)
+            template = self._template(image, noise)
+        residuals = self._fit(template, noise, shifts)
+        return template, self._with_limit(noise, residuals)
+
+    def _level(self, mean: np.ndarray) -> float:
+        part = mean[self.ring]
+        part = part[np.isfinite(part)]
+        return float(np.median(part[unclipped(part, self.settings.background_sigma)]))
+
+    def _template(self, image: np.ndarray, noise: Noise) -> Template:
+        """Lay the image on the box, find the star in it and make it movable."""
+        sample, layout = self.sample, self.layout
+        box = layout.box
+        full = np.full(box.shape, np.nan)
+        full.reshape(-1)[layout.index] = np.where(self.dead, np.nan, image)
+        n_fit, fit = layout.n_fit, layout.fit
+        weights = np.where(self.dead[:n_fit], 0.0, 1.0 / noise.total[:n_fit])
+        if not noise.known:
+            weights = np.where(weights > 0, 1.0 / np.median(noise.total[:n_fit]), 0.0)
+        cut = np.nan_to_num(full[fit.y - box.y :, fit.x - box.x :][: fit.ny, : fit.nx])
+        grid = np.where(np.isfinite(image[:n_fit]), weights, 0.0).reshape(fit.ny, fit.nx)
+        place = self._place(cut, grid)
+        use_kernel = (
+            sample.kernel.kind not in ("gaussian", "empirical")
+            and sample.fwhm < _UNDERSAMPLED
+            and not sample.mode.weak_lens
+        )
+        missing = ~np.isfinite(full)
+        if use_kernel:
+            u = np.arange(box.nx) + box.x - place.x
+            v = np.arange(box.ny) + box.y - place.y
+            full[missing] = (place.flux * sample.kernel.evaluate(u, v))[missing]
+        else:
+            full = fill_missing(full, ~missing)
+        kernel = sample.kernel if use_kernel else None
+        moved = ShiftedImage(full, (box.x, box.y), kernel, place.x, place.y, place.flux)
+        return Template(
+            image=moved,
+            x=place.x,
+            y=place.y,
+            flux=place.flux,
+            columns=layout.columns,
+            rows=layout.rows,
+            weights=weights,
+            variance=noise.total[:n_fit],
+            constant=self.constant,
+        )
+
+    def _place(self, cut: np.ndarray, weights: np.ndarray) -> Place:
+        sample, fit = self.sample, self.layout.fit
+        place = place_kernel(
+            cut,
+            weights,
+            sample.kernel,
+            sample.x,
+            sample.y,
+            origin=(fit.x, fit.y),
+            constant=self.constant,
+        )
+        if place.converged:
+            return place
+        log.warning("The kernel's place on the mean image was not found; the peak is used.")
+        inside = np.isfinite(place.flux) and place.flux > 0
+        flux = place.flux if inside else max(float(cut.sum()), 1e-300)
+        return dataclasses.replace(place, x=sample.x, y=sample.y, flux=flux)
+
+    def _noise(self, image: np.ndarray, residuals: np.ndarray | None) -> Noise:
+        """Make the noise from the best source there is."""
+        pixels, layout = self.sample.pixels, self.layout
+        template = np.nan_to_num(image)
+        if not self.sample.has_errors:
+            if residuals is None:
+                residuals = np.zeros((0, image.size))
+            return noise_model.from_scatter(residuals, template, self.ring)
+        scale = self.sample.scale
+        factor = np.asarray(scale).reshape(-1)[layout.index] if np.ndim(scale) else scale
+
+        def mean(part: np.ndarray) -> np.ndarray:
+            taken = np.take(part.reshape(len(part), -1), layout.index, axis=1).astype(float)
+            taken[~np.isfinite(self.values)] = np.nan
+            return _column_mean(taken) * factor**2
+
+        if pixels.var_poisson is not None and pixels.var_rnoise is not None:
+            poisson, read = mean(pixels.var_poisson), mean(pixels.var_rnoise)
+            if np.nanmedian(poisson + read) > 0:
+                return noise_model.from_parts(poisson, read, template, self.level)
+        square = mean(pixels.errors.astype(np.float64) ** 2)
+        return noise_model.from_errors(square, template, self.level)
+
+    def _with_limit(self, noise: Noise, residuals: np.ndarray) -> Noise:
+        """Add the limit of outliers: the larger of the noise and the scatter in time."""
+        limit = np.sqrt(noise.total)
+        if len(self.values) >= FEW:
+            own = noise_model.robust_scatter(residuals)
+            limit = np.fmax(limit, own)
+        else:
+            limit = np.full_like(limit, np.inf)
+        limit[self.dead] = np.inf
+        return dataclasses.replace(noise, limit=limit)
+
+    def _fit(self, template: Template, noise: Noise, shifts: np.ndarray | None) -> np.ndarray:
+        """Fit the sample; give the residuals with NaN for missing pixels."""
+        limited = self._with_limit(noise, np.full((1, noise.total.size), np.nan))
+        if self.repaired is not None and len(self.values) >= FEW:
+            own = noise_model.robust_scatter(self.residuals)
+            limited = dataclasses.replace(limited, limit=np.fmax(limited.limit, own))
+        work = np.nan_to_num(self.values, copy=True, nan=0.0)
+        work[:, self.dead] = 0.0
+        sigma = self.settings.outlier_sigma if len(self.values) >= FEW else 0.0
+        self.repaired = find_and_fit(
+            template, work, self.given, limited.limit, sigma=sigma, start=shifts
+        )
+        residuals = self.repaired.residuals.copy()
+        residuals[self.repaired.bad.frame, self.repaired.bad.pixel] = np.nan
+        residuals[:, self.dead] = np.nan
+        residuals[~self.repaired.fit.ok] = np.nan
+        self.residuals = residuals
+        return residuals
+
+    def _improved(self, template: Template, residuals: np.ndarray, image: np.ndarray) -> np.ndarray:
+        """Add the mean residual, at the template's flux: the mean image without its blurring."""
+        flux = self.repaired.fit.flux
+        with np.errstate(invalid="ignore", divide="ignore"):
+            scaled = residuals / np.where(flux > 0, flux, np.nan)[:, None]
+        mean = _column_mean(scaled)
+        if np.abs(self.repaired.fit.nodes).max() > 3:
+            # Residuals of frames that lie elsewhere would smear the image.
+            return image
+        new = template.node((0, 0)).terms[0] + np.nan_to_num(mean)
+        return new - self._zero(new)
+
+    def _zero(self, image: np.ndarray) -> float:
+        if not self.constant:
+            return 0.0
+        part = image[self.ring]
+        return float(np.median(part[unclipped(part, self.settings.background_sigma)]))
+
+    def _drift(self, template: Template) -> np.ndarray | None:
+        """Find how the star moves by the kernel alone; None where it hardly does."""
+        layout, sample = self.layout, self.sample
+        n_fit, fit = layout.n_fit, layout.fit
+        good = (~self.dead[:n_fit]).astype(float)
+        part = self.values[:, :n_fit] - self.level
+        part = np.where(np.isfinite(part), part, template.node((0, 0)).terms[0][None, :n_fit])
+        correlator = Correlator(
+            sample.kernel,
+            template.x,
+            template.y,
+            np.arange(fit.x, fit.x + fit.nx),
+            np.arange(fit.y, fit.y + fit.ny),
+            good,
+        )
+        peaks = correlator.peaks(part, np.zeros(len(part)), np.zeros(len(part)))
+        shifts = np.stack([peaks.x, peaks.y], axis=1)
+        if not np.isfinite(shifts).any():
+            return None
+        if np.diff(np.nanpercentile(shifts, [2, 98], axis=0), axis=0).max() < _DRIFTING:
+            return None
+        shifts -= np.nanmedian(shifts, axis=0)
+        return np.nan_to_num(shifts)
+
+    def _registered(self, template: Template, shifts: np.ndarray) -> np.ndarray:
+        """Average the frames of a drifting star, each moved back."""
+        layout, box = self.layout, self.layout.box
+        frames = np.empty((len(self.values), layout.n_pixels))
+        for i, values in enumerate(self.values):
+            full = np.full(box.shape, np.nan)
+            full.reshape(-1)[layout.index] = values - self.level
+            filled = fill_missing(full, np.isfinite(full))
+            moved = ShiftedImage(filled, (box.x, box.y), None, 0.0, 0.0, 1.0)
+            frames[i] = moved.at(-shifts[i, 0], -shifts[i, 1], 0, 0, (layout.columns, layout.rows))
+        image = np.median(frames, axis=0)
+        return image - self._zero(image)
+
+    def components(self, template: Template, noise: Noise) -> np.ndarray:
+        """Find the leading principal components of the residuals, in standard errors."""
+        n_fit = self.layout.n_fit
+        rows = np.flatnonzero(np.isfinite(self.residuals[:, :n_fit]).any(axis=1))
+        count = min(_N_COMPONENTS, len(rows) // 8)
+        if count == 0:
+            return np.zeros((0, n_fit))
+        sigma = np.sqrt(noise.total[:n_fit])
+        scaled = np.nan_to_num(self.residuals[rows, :n_fit]) / sigma
+        scaled[:, self.dead[:n_fit]] = 0.0
+        scaled -= np.median(scaled, axis=0)
+        # The sample is smaller than the subframe: decompose the small side.
+        values, left = np.linalg.eigh(scaled @ scaled.T)
+        order = np.argsort(values)[::-1][:count]
+        right = left[:, order].T @ scaled
+        right /= np.linalg.norm(right, axis=1, keepdims=True) + 1e-300
+        # A sign that does not depend on the machine.
+        strongest = np.abs(right).argmax(axis=1)
+        right *= np.sign(right[np.arange(count), strongest])[:, None]
+        return right / sigma
+
+
+def _column_mean(values: np.ndarray) -> np.ndarray:
+    good = np.isfinite(values)
+    count = good.sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(good, values, 0.0).sum(axis=0) / np.where(count > 0, count, np.nan)
+
+
+def unclipped(values: np.ndarray, sigma: float) -> np.ndarray:
+    """Mark the values that stay when those far from the median are clipped.
+
+    Parameters
+    ----------
+    values : ndarray, (n,)
+        Values; those that are not finite do not stay.
+    sigma : float
+        Limit in standard deviations of those that stay.
+
+    Returns
+    -------
+    ndarray, (n,), bool
+        True for those that stay.
+    """
+    keep = np.isfinite(values)
+    for _ in range(10):
+        if not keep.any():
+            return np.isfinite(values)
+        middle, spread = np.median(values[keep]), values[keep].std()
+        new = keep & (np.abs(values - middle) <= sigma * spread)
+        if (new == keep).all() or not new.any():
+            break
+        keep = new
+    return keep

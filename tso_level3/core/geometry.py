@@ -1,0 +1,264 @@
+"""Which radii, annuli and boxes an exposure is measured with."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+
+from tso_level3.core.plan import Annulus
+from tso_level3.frames import Box
+from tso_level3.modes import Mode, ladder_around
+from tso_level3.settings import Settings
+
+__all__ = ["Geometry", "fit_box", "geometry_of"]
+
+log = logging.getLogger(__name__)
+
+_LEAST_PIXELS = 200
+_LEAST_SIDE = 12
+# Widths of the annuli of the grid over those of the default one: nearer, and wider.
+_GRID = ((0.75, 0.85), (1.0, 1.35))
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """Radii and annuli.
+
+    Attributes
+    ----------
+    radii : ndarray, (n_radii,)
+        Aperture radii, ascending [pix].
+    radius : float
+        The one quoted where none is chosen [pix].
+    annuli : tuple of Annulus
+        The first is the default; empty without a background annulus.
+    notes : tuple of str
+        What was changed, in sentences.
+    """
+
+    radii: np.ndarray
+    radius: float
+    annuli: tuple[Annulus, ...]
+    notes: tuple[str, ...]
+
+
+def fit_box(settings: Settings, mode: Mode, x: float, y: float, shape: tuple[int, int]) -> Box:
+    """Settle the subframe of the fits.
+
+    Parameters
+    ----------
+    settings : Settings
+        Its `subframe` wins; `fit_box_width` is the least side otherwise.
+    mode : Mode
+        Gives the default.
+    x, y : float
+        The star.
+    shape : (int, int)
+        (ny, nx) of the frame.
+
+    Returns
+    -------
+    Box
+        The subframe, as far as it is inside the frame.
+
+    Raises
+    ------
+    ValueError
+        Fewer than 5 x 5 pixels of it are inside.
+    """
+    if settings.subframe is not None:
+        side = settings.subframe
+        ny, nx = side if isinstance(side, tuple) else (side, side)
+    else:
+        ny = nx = max(mode.box, settings.fit_box_width or 0)
+    box = Box.around(x, y, ((ny - 1) / 2, (nx - 1) / 2), shape)
+    if box.nx < 5 or box.ny < 5:
+        raise ValueError(
+            f"position: the subframe around ({x:.1f}, {y:.1f}) has {box.nx} x {box.ny} pixels "
+            f"inside the frame of {shape[1]} x {shape[0]}, expected 5 x 5 or more"
+        )
+    return box
+
+
+def geometry_of(
+    settings: Settings,
+    mode: Mode,
+    x: float,
+    y: float,
+    shape: tuple[int, int],
+    good: np.ndarray | None = None,
+) -> Geometry:
+    """Settle radii and annuli.
+
+    Parameters
+    ----------
+    settings : Settings
+        What the user or a parameter reference says.
+    mode : Mode
+        Defaults.
+    x, y : float
+        The star.
+    shape : (int, int)
+        (ny, nx) of the frame.
+    good : ndarray, (ny, nx), bool, optional
+        Pixels that are not dead.
+
+    Returns
+    -------
+    Geometry
+        What to measure with.
+
+    Raises
+    ------
+    ValueError
+        The annulus lies inside the aperture or wholly outside the frame, or an aperture has no
+        pixel in the frame.
+    """
+    notes: list[str] = []
+    inner, outer = _asked_annulus(settings, mode)
+    given = settings.radius_inner is not None or settings.radius_outer is not None
+    radius, radii = _asked_radii(settings, mode, inner, given)
+    _check_aperture(x, y, float(radii.min()), shape)
+    if settings.background == "none":
+        return Geometry(radii, radius, (), ())
+    if settings.background == "frame":
+        start = max(inner, float(radii.max())) if not given else inner
+        return Geometry(radii, radius, (Annulus(start, np.inf),), ())
+    if given:
+        if radius > inner:
+            raise ValueError(
+                f"radius_inner: {inner:g} found, expected the radius of the aperture "
+                f"({radius:g}) or more"
+            )
+        if _pixels(x, y, inner, outer, shape, good).size == 0:
+            raise ValueError(
+                f"radius_inner, radius_outer: the annulus {inner:g} to {outer:g} around "
+                f"({x:.1f}, {y:.1f}) lies outside the frame of {shape[1]} x {shape[0]} pixels"
+            )
+        annulus = Annulus(inner, outer)
+    else:
+        if settings.radii is not None and radii.max() > inner:
+            # Radii that were asked for are measured; the annulus makes room for them.
+            inner, outer = radii.max() * 1.1, radii.max() * 1.1 + (outer - inner)
+        annulus = _shrunk(x, y, inner, outer, shape, good, notes)
+        if annulus is None:
+            notes.append("no annulus fits into the frame; no background is subtracted")
+            log.warning("No annulus fits into the frame: no background is subtracted.")
+            return Geometry(radii, radius, (), tuple(notes))
+    annuli = (annulus,)
+    if settings.choose_aperture and not given and settings.aperture_from is None:
+        annuli += _others(x, y, annulus, shape, good)
+    limit = max(item.inner for item in annuli)
+    kept = radii[radii <= limit]
+    if kept.size < radii.size:
+        left = ", ".join(f"{value:g}" for value in radii[radii > limit])
+        notes.append(f"radii {left} left out: they overlap the annulus from {limit:g}")
+        log.info("Radii %s overlap the annulus and are left out.", left)
+    if kept.size == 0:
+        raise ValueError(
+            f"radii: all from {radii.min():g} overlap the annulus that begins at {limit:g}, "
+            "expected one inside it or more"
+        )
+    if radius > limit:
+        radius = float(kept[-1])
+    return Geometry(kept, radius, annuli, tuple(notes))
+
+
+def _asked_annulus(settings: Settings, mode: Mode) -> tuple[float, float]:
+    inner, outer = settings.radius_inner, settings.radius_outer
+    if inner is None and outer is None:
+        return mode.inner, mode.outer
+    if inner is None:
+        inner = mode.inner * outer / mode.outer
+    if outer is None:
+        outer = inner + (mode.outer - mode.inner)
+    return float(inner), float(outer)
+
+
+def _asked_radii(
+    settings: Settings, mode: Mode, inner: float, given: bool
+) -> tuple[float, np.ndarray]:
+    if settings.radii is not None:
+        radii = sorted(set(settings.radii) | ({settings.radius} if settings.radius else set()))
+        radius = settings.radius
+        if radius is None:
+            radius = radii[int(np.argmin(np.abs(np.array(radii) - mode.radius)))]
+        return float(radius), np.array(radii, float)
+    if settings.radius is not None:
+        limit = inner if given else np.inf
+        return float(settings.radius), np.array(ladder_around(settings.radius, limit))
+    radii = np.array(mode.radii)
+    if given and (radii <= inner).any():
+        radii = radii[radii <= inner]
+    radius = radii[int(np.argmin(np.abs(radii - mode.radius)))]
+    return float(radius), radii
+
+
+def _check_aperture(x: float, y: float, radius: float, shape: tuple[int, int]) -> None:
+    away_x = max(-0.5 - x, x - (shape[1] - 0.5), 0.0)
+    away_y = max(-0.5 - y, y - (shape[0] - 0.5), 0.0)
+    if np.hypot(away_x, away_y) >= radius:
+        raise ValueError(
+            f"position: the aperture of radius {radius:g} at ({x:.1f}, {y:.1f}) lies outside the "
+            f"frame of {shape[1]} x {shape[0]} pixels"
+        )
+
+
+def _pixels(
+    x: float, y: float, inner: float, outer: float, shape: tuple, good: np.ndarray | None
+) -> np.ndarray:
+    """Give the side of the star (0 to 3) of each good pixel of a ring."""
+    rows, columns = np.mgrid[0 : shape[0], 0 : shape[1]]
+    dx, dy = columns - x, rows - y
+    ring = (dx**2 + dy**2 >= inner**2) & (dx**2 + dy**2 < outer**2)
+    if good is not None:
+        ring &= good
+    dx, dy = dx[ring], dy[ring]
+    return np.where(np.abs(dx) > np.abs(dy), np.where(dx > 0, 0, 1), np.where(dy > 0, 2, 3))
+
+
+def _enough(x: float, y: float, ring: Annulus, shape: tuple, good: np.ndarray | None) -> bool:
+    sides = np.bincount(_pixels(x, y, ring.inner, ring.outer, shape, good), minlength=4)
+    return sides.sum() >= _LEAST_PIXELS and (sides >= _LEAST_SIDE).sum() >= 2
+
+
+def _shrunk(
+    x: float,
+    y: float,
+    inner: float,
+    outer: float,
+    shape: tuple,
+    good: np.ndarray | None,
+    notes: list[str],
+) -> Annulus | None:
+    """Shrink an annulus until it holds enough pixels; None where that never is."""
+    annulus = Annulus(float(inner), float(outer))
+    for step in range(14):
+        factor = 0.95**step
+        annulus = Annulus(round(inner * factor, 2), round(outer * factor, 2))
+        if _enough(x, y, annulus, shape, good):
+            if step:
+                text = (
+                    f"annulus shrunk from {inner:g}-{outer:g} to {annulus.inner:g}-"
+                    f"{annulus.outer:g}: too few good pixels in the frame"
+                )
+                notes.append(text)
+                log.info("The %s.", text)
+            return annulus
+    return None
+
+
+def _others(
+    x: float, y: float, annulus: Annulus, shape: tuple, good: np.ndarray | None
+) -> tuple[Annulus, ...]:
+    """Make the other annuli of the grid, where they hold enough pixels and differ."""
+    default = _pixels(x, y, annulus.inner, annulus.outer, shape, good).size
+    out = []
+    for first, last in _GRID:
+        other = Annulus(round(annulus.inner * first, 2), round(annulus.outer * last, 2))
+        count = _pixels(x, y, other.inner, other.outer, shape, good).size
+        if _enough(x, y, other, shape, good) and abs(count - default) > 0.1 * default:
+            out.append(other)
+    return tuple(out)

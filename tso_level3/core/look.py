@@ -1,0 +1,234 @@
+"""The first look: from a sample of frames to a plan for all of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tso_level3.core.aperture import MovingApertures, overlap_pixels
+from tso_level3.core.build import FEW, TemplateBuilder, unclipped
+from tso_level3.core.gaussian import fit_gaussians
+from tso_level3.core.geometry import Geometry
+from tso_level3.core.measure import gather, measure
+from tso_level3.core.peak import Correlator
+from tso_level3.core.plan import BackgroundPlan, Layout, Noise, Plan
+from tso_level3.core.template import Template
+from tso_level3.flags import Flag, dq_mask
+from tso_level3.frames import Pixels
+from tso_level3.modes import Mode
+from tso_level3.psf.empirical import empirical_kernel
+from tso_level3.settings import Settings
+
+__all__ = ["Sample", "settle"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Frames that stand for all, and what is known of the star in them.
+
+    Attributes
+    ----------
+    pixels : Pixels
+        The box of the layout, with the parts of the variance where they are known.
+    scale : float or ndarray, (ny, nx)
+        Factor to the exposure's unit, on the box.
+    layout : Layout
+        The used pixels.
+    geometry : Geometry
+        Radii and annuli.
+    kernel : Kernel or GaussianKernel
+        The kernel.
+    mode : Mode
+        The observing mode.
+    x, y : float
+        Where the star was found.
+    fwhm : float
+        Width of its image [pix].
+    position : (float, float)
+        Where it was expected.
+    has_errors : bool
+        Whether errors are known.
+    unit : str
+        Unit of the scaled pixels.
+    """
+
+    pixels: Pixels
+    scale: float | np.ndarray
+    layout: Layout
+    geometry: Geometry
+    kernel: Any
+    mode: Mode
+    x: float
+    y: float
+    fwhm: float
+    position: tuple[float, float]
+    has_errors: bool
+    unit: str
+
+
+def settle(sample: Sample, settings: Settings, *, empirical: bool = False) -> Plan:
+    """Settle the plan on a sample of frames.
+
+    Parameters
+    ----------
+    sample : Sample
+        The frames.
+    settings : Settings
+        The parameters.
+    empirical : bool
+        Correlate with the exposure's own image instead of the kernel.
+
+    Returns
+    -------
+    Plan
+        What every chunk is measured with.
+
+    Raises
+    ------
+    ValueError
+        The sample holds no good pixel, or no star.
+    """
+    layout = sample.layout
+    mask = dq_mask(settings.dq_bits)
+    values, bad = gather(sample.pixels, layout.index, sample.scale, mask)
+    n = len(values)
+    holes = np.zeros(values.shape, bool)
+    holes[bad.frame, bad.pixel] = True
+    dead = holes.sum(axis=0) > 0.5 * n
+    if dead[: layout.n_fit].mean() > 0.7:
+        raise ValueError(
+            f"no good pixels around the star at ({sample.x:.1f}, {sample.y:.1f}): "
+            f"{dead[: layout.n_fit].mean():.0%} of the subframe are missing in most frames"
+        )
+    values[holes] = np.nan
+    builder = TemplateBuilder(sample, settings, values, bad, dead)
+    template, noise = builder.build()
+    plan = _assemble(sample, settings, template, noise, dead, builder, empirical)
+    plan = dataclasses.replace(plan, components=builder.components(template, noise))
+    return _centered(plan, sample, settings)
+
+
+def _assemble(
+    sample: Sample,
+    settings: Settings,
+    template: Template,
+    noise: Noise,
+    dead: np.ndarray,
+    builder: TemplateBuilder,
+    empirical: bool,
+) -> Plan:
+    """Put the plan together, with the apertures at the template's centre."""
+    layout, geometry = sample.layout, sample.geometry
+    fit, n_fit = layout.fit, layout.n_fit
+    image = template.node((0, 0)).terms[0]
+    rings = tuple(
+        ring[unclipped(np.where(dead[ring], np.nan, image[ring]), settings.background_sigma)]
+        for ring in layout.rings
+    )
+    # The plain form clips each frame by itself: it gets the whole ring.
+    if settings.background == "annulus_clipped":
+        rings = tuple(ring[~dead[ring]] for ring in layout.rings)
+    statistic = {"mean": np.mean}.get(settings.background_stat, np.median)
+    levels = np.array([statistic(image[ring]) if ring.size else 0.0 for ring in rings])
+    mode = settings.background if rings else "none"
+    good = (~dead[:n_fit]).astype(float)
+    grid = (np.arange(fit.x, fit.x + fit.nx), np.arange(fit.y, fit.y + fit.ny))
+    kernel = sample.kernel
+    if empirical:
+        cut = image[:n_fit].reshape(fit.ny, fit.nx)
+        kernel = empirical_kernel(cut, (template.x - fit.x, template.y - fit.y))
+    flags = int(Flag.GAUSS_NO_POSITION) if sample.mode.weak_lens else 0
+    reach = float(geometry.radii[-1])
+    cut_off = (
+        template.x - reach < -0.5
+        or template.y - reach < -0.5
+        or not _inside(layout, template, reach)
+    )
+    flags |= int(Flag.APERTURE_CUT) if cut_off else 0
+    near = slice(0, layout.n_near)
+    plan = Plan(
+        layout=layout,
+        template=template,
+        correlator=Correlator(kernel, template.x, template.y, *grid, good),
+        noise=noise,
+        weights=template.weights,
+        dead=dead,
+        dq_mask=dq_mask(settings.dq_bits),
+        background=BackgroundPlan(
+            mode, settings.background_stat, settings.background_sigma, rings, levels
+        ),
+        annuli=geometry.annuli,
+        radii=geometry.radii,
+        center=(template.x, template.y),
+        source=_source(settings, sample.mode),
+        moving=settings.moving_centroid,
+        overlap=_overlap((template.x, template.y), geometry.radii, layout),
+        apertures=MovingApertures.of(layout.columns[near], layout.rows[near], geometry.radii),
+        gauss_start=_gauss_start(image, template, layout, sample.fwhm),
+        components=np.zeros((0, n_fit)),
+        fill=settings.fill,
+        outlier_sigma=settings.outlier_sigma if len(builder.values) >= FEW else 0.0,
+        flicker="none",
+        unit=sample.unit,
+        flags=flags,
+    )
+    return plan
+
+
+def _inside(layout: Layout, template: Template, reach: float) -> bool:
+    """Tell whether the largest aperture has all its pixels."""
+    overlap = _overlap((template.x, template.y), np.array([reach]), layout)
+    return bool(abs(overlap.sum() / (np.pi * reach**2) - 1.0) < 1e-9)
+
+
+def _overlap(center: tuple[float, float], radii: np.ndarray, layout: Layout) -> np.ndarray:
+    near = slice(0, layout.n_near)
+    return overlap_pixels(*center, radii, layout.columns[near], layout.rows[near])
+
+
+def _source(settings: Settings, mode: Mode) -> str:
+    """Say which centre the apertures take."""
+    if not settings.centroid_source:
+        return "position"
+    if settings.center == "gauss" and mode.weak_lens:
+        log.warning("center: gauss is no measure of the position with a weak lens; psf is used.")
+        return "psf"
+    return "psf" if settings.center == "auto" else settings.center
+
+
+def _gauss_start(image: np.ndarray, template: Template, layout: Layout, fwhm: float) -> np.ndarray:
+    """Fit the Gaussian of the template itself: where every frame's fit begins."""
+    fit, n_fit = layout.fit, layout.n_fit
+    cut = image[:n_fit].reshape(1, fit.ny, fit.nx)
+    weights = template.weights.reshape(fit.ny, fit.nx)
+    sigma = float(np.clip(fwhm / 2.355, 0.5, max(fit.nx, fit.ny) / 4))
+    start = np.array([[cut.max(), template.x, template.y, sigma, sigma, 0.0]])
+    found = fit_gaussians(cut, weights, start, origin=(fit.x, fit.y), constant=template.constant)
+    return found.parameters[0] if found.ok[0] else start[0]
+
+
+def _centered(plan: Plan, sample: Sample, settings: Settings) -> Plan:
+    """Move the fixed apertures to the median of the chosen centre over the sample."""
+    if plan.source == "position":
+        center = sample.position
+    else:
+        found = measure(sample.pixels, dataclasses.replace(plan, moving=False), sample.scale)
+        own = {
+            "psf": found.psf[:, :2],
+            "gauss": found.gauss[:, 1:3],
+            "cc": found.cc[:, :2],
+        }[plan.source]
+        good = np.isfinite(own).all(axis=1)
+        center = (plan.template.x, plan.template.y)
+        if good.any():
+            center = tuple(float(value) for value in np.median(own[good], axis=0))
+        else:
+            log.warning("No centre was found in the sample; the mean image's is used.")
+    overlap = _overlap(center, plan.radii, plan.layout)
+    return dataclasses.replace(plan, center=center, overlap=overlap)

@@ -1,0 +1,248 @@
+"""One chunk of frames, from pixels to numbers: every stage in the order of its dependence."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tso_level3.core.background import Background, background_of, clipped
+from tso_level3.core.flicker import remove_flicker
+from tso_level3.core.gaussian import fit_gaussians
+from tso_level3.core.plan import Measurement, Plan
+from tso_level3.core.repair import Repaired, find_and_fit
+from tso_level3.core.sums import aperture_sums
+from tso_level3.core.template import Bad
+from tso_level3.flags import Flag
+from tso_level3.frames import Pixels
+
+__all__ = ["gather", "measure"]
+
+
+def gather(
+    pixels: Pixels, index: np.ndarray, scale: float | np.ndarray, dq_mask: int
+) -> tuple[np.ndarray, Bad]:
+    """Take the used pixels out of a chunk.
+
+    Parameters
+    ----------
+    pixels : Pixels
+        What was read, (n, ny, nx).
+    index : ndarray, (n_pixels,), int
+        Places of the used pixels in the flattened box.
+    scale : float or ndarray, (ny, nx)
+        Factor to the exposure's unit, on the box.
+    dq_mask : int
+        Data-quality bits that make a pixel bad.
+
+    Returns
+    -------
+    (ndarray, Bad)
+        Scaled pixels (n, n_pixels), float64, zero where bad; and the bad ones: a bit set, value
+        or error not finite, error zero or less.
+    """
+    n = len(pixels.values)
+    values = np.take(pixels.values.reshape(n, -1), index, axis=1).astype(np.float64)
+    if np.ndim(scale):
+        values *= np.asarray(scale).reshape(-1)[index]
+    elif scale != 1.0:
+        values *= scale
+    parts = [_not_finite(values)]
+    if pixels.dq is not None and dq_mask:
+        dq = pixels.dq.reshape(n, -1)
+        # Most chunks have bits set somewhere in the box; few of them are on used pixels.
+        parts.append(Bad.of(np.take(dq, index, axis=1) & dq.dtype.type(dq_mask)))
+    if pixels.errors is not None:
+        parts.append(_no_error(np.take(pixels.errors.reshape(n, -1), index, axis=1)))
+    bad = parts[0]
+    for part in parts[1:]:
+        bad = part if bad.frame.size == 0 else bad.join(part)
+    values[bad.frame, bad.pixel] = 0.0
+    return values, bad
+
+
+def _not_finite(values: np.ndarray) -> Bad:
+    # A sum is finite only where all its terms are.
+    rows = np.flatnonzero(~np.isfinite(values.sum(axis=1)))
+    if rows.size == 0:
+        return Bad.none()
+    found = Bad.of(~np.isfinite(values[rows]))
+    return Bad(rows[found.frame], found.pixel)
+
+
+def _no_error(errors: np.ndarray) -> Bad:
+    if errors.dtype == np.float32:
+        # As integers, positive finite numbers are those from 1 to below infinity.
+        bits = errors.view(np.uint32) - np.uint32(1)
+        return Bad.of(bits >= np.uint32(0x7F7FFFFF))
+    return Bad.of(~(np.isfinite(errors) & (errors > 0)))
+
+
+def measure(pixels: Pixels, plan: Plan, scale: float | np.ndarray) -> Measurement:
+    """Measure a chunk of frames.
+
+    Parameters
+    ----------
+    pixels : Pixels
+        What was read of the plan's box.
+    plan : Plan
+        What the first look settled.
+    scale : float or ndarray, (ny, nx)
+        Factor to the exposure's unit, on the box.
+
+    Returns
+    -------
+    Measurement
+        One row a frame.
+    """
+    values, given = gather(pixels, plan.layout.index, scale, plan.dq_mask)
+    empty = np.zeros(len(values), bool)
+    counts = np.bincount(given.frame[given.pixel < plan.layout.n_fit], minlength=len(values))
+    empty |= counts > 0.7 * plan.layout.n_fit
+    # Pixels that are dead in the plan are so in every frame, whatever a frame says of them.
+    if plan.dead.any():
+        alive = ~plan.dead[given.pixel]
+        given = Bad(given.frame[alive], given.pixel[alive])
+        values[:, plan.dead] = 0.0
+    if plan.flicker != "none":
+        values = remove_flicker(values, given, plan)
+    repaired = find_and_fit(
+        plan.template, values, given, plan.noise.limit, sigma=plan.outlier_sigma
+    )
+    return _numbers(values, given, repaired, empty, plan)
+
+
+def _numbers(
+    values: np.ndarray, given: Bad, repaired: Repaired, empty: np.ndarray, plan: Plan
+) -> Measurement:
+    """Turn repaired frames into centres, sums and errors."""
+    n, n_fit = len(values), plan.layout.n_fit
+    fit, bad = repaired.fit, repaired.bad
+    backgrounds = _backgrounds(values, repaired, plan)
+    level = np.stack([item.level for item in backgrounds], axis=1)
+    flags = np.full(n, plan.flags, np.uint32)
+    filled = values.copy() if not plan.fill else values
+    filled[bad.frame, bad.pixel] = repaired.model_at_bad
+    if plan.dead.any():
+        filled[:, plan.dead] = fit.model(plan.template)[:, plan.dead]
+
+    psf, psf_err, psf_chi2 = _psf(repaired, plan)
+    net = filled[:, :n_fit] - np.where(np.isfinite(level[:, :1]), level[:, :1], 0.0)
+    begin = np.where(fit.ok[:, None], np.stack([fit.x, fit.y], axis=1), 0.0)
+    offset = (plan.template.x - plan.correlator.x, plan.template.y - plan.correlator.y)
+    peaks = plan.correlator.peaks(net, begin[:, 0] + offset[0], begin[:, 1] + offset[1])
+    cc = np.stack([plan.correlator.x + peaks.x, plan.correlator.y + peaks.y, peaks.value], axis=1)
+    gauss = _gauss(filled[:, :n_fit], cc, fit.flux, plan)
+    dof = max(int((plan.weights > 0).sum()) - 6, 1)
+
+    flags[~np.isfinite(cc[:, 0])] |= np.uint32(Flag.CORRELATION_FAILED)
+    flags[~gauss.ok] |= np.uint32(Flag.GAUSS_FAILED)
+    flags[~fit.ok] |= np.uint32(Flag.PSF_FAILED)
+    flags[repaired.outlier] |= np.uint32(Flag.OUTLIER)
+    flags[empty] |= np.uint32(Flag.ALL_BAD)
+
+    center = _centers(psf, gauss.parameters, cc, plan)
+    summed = values if not plan.fill else filled
+    sums = aperture_sums(summed, repaired, center, plan)
+    touched = sums.touched
+    flags[touched] |= np.uint32(Flag.FILLED if plan.fill else Flag.MISSING_IN_APERTURE)
+    short = np.stack([item.area for item in backgrounds], axis=1)[:, 0] < 50
+    if plan.background.mode != "none":
+        flags[short] |= np.uint32(Flag.ANNULUS_SHORT)
+    out = Measurement(
+        background=level,
+        background_err=np.stack([item.error for item in backgrounds], axis=1),
+        background_area=np.stack([item.area for item in backgrounds], axis=1),
+        cc=cc,
+        gauss=gauss.parameters,
+        gauss_err=gauss.errors,
+        gauss_chi2=gauss.chi2 / dof,
+        psf=psf,
+        psf_err=psf_err,
+        psf_chi2=psf_chi2,
+        components=repaired.residuals[:, :n_fit] @ plan.components.T,
+        center=center,
+        sums=sums.sums,
+        areas=sums.areas,
+        variance=sums.variance,
+        read_variance=sums.read_variance,
+        star_variance=sums.star_variance,
+        replaced=sums.replaced,
+        flags=flags,
+    )
+    return _without(out, empty)
+
+
+def _without(out: Measurement, empty: np.ndarray) -> Measurement:
+    """Blank the frames that have next to no good pixel."""
+    if empty.any():
+        for name, array in vars(out).items():
+            if name != "flags":
+                array[empty] = np.nan
+    return out
+
+
+def _backgrounds(values: np.ndarray, repaired: Repaired, plan: Plan) -> list[Background]:
+    """Measure the background in every annulus of the grid."""
+    n, how, fit = len(values), plan.background, repaired.fit
+    if how.mode == "none":
+        nothing = Background(np.zeros(n), np.zeros(n), np.zeros(n))
+        return [nothing for _ in plan.annuli]
+    if how.mode == "annulus_clipped":
+        return [
+            clipped(values, repaired.bad, ring, sigma=how.sigma, stat=how.stat)
+            for ring in how.rings
+        ]
+    constant = fit.coefficients[:, 6] if plan.template.constant else np.zeros(n)
+    return [
+        background_of(
+            repaired.residuals, constant + fit.flux * level, repaired.bad, ring, stat=how.stat
+        )
+        for ring, level in zip(how.rings, how.levels, strict=True)
+    ]
+
+
+def _psf(repaired: Repaired, plan: Plan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Position, flux, errors and reduced chi-square from the fit of the template."""
+    fit, template, n_fit = repaired.fit, plan.template, plan.layout.n_fit
+    x, y, flux = template.x + fit.x, template.y + fit.y, template.flux * fit.flux
+    diagonal = np.einsum("nii->ni", fit.covariance)[:, :3]
+    # Where the weights are not inverse variances, the errors follow from the variances.
+    factor = template.variance_factor
+    with np.errstate(invalid="ignore", divide="ignore"):
+        error = np.sqrt(diagonal * factor[:3])
+        errors = [error[:, 1] / np.abs(fit.flux), error[:, 2] / np.abs(fit.flux)]
+        errors.append(error[:, 0] * template.flux)
+    inside = repaired.bad.pixel < n_fit
+    lost = np.bincount(repaired.bad.frame[inside], minlength=len(flux))
+    dof = np.maximum((plan.weights > 0).sum() - lost - template.n_terms, 1)
+    residual = repaired.residuals[:, :n_fit]
+    chi2 = np.einsum("ij,ij,j->i", residual, residual, plan.weights) / dof
+    psf = np.stack([x, y, flux], axis=1)
+    psf[~fit.ok] = np.nan
+    psf_err = np.stack(errors, axis=1)
+    psf_err[~fit.ok] = np.nan
+    return psf, psf_err, np.where(fit.ok, chi2, np.nan)
+
+
+def _gauss(images: np.ndarray, cc: np.ndarray, flux: np.ndarray, plan: Plan):  # noqa: ANN202
+    """Fit the Gaussian, beginning at the peak of the cross-correlation."""
+    fit = plan.layout.fit
+    start = np.repeat(plan.gauss_start[None], len(images), axis=0)
+    start[:, 1] = np.where(np.isfinite(cc[:, 0]), cc[:, 0], plan.template.x)
+    start[:, 2] = np.where(np.isfinite(cc[:, 1]), cc[:, 1], plan.template.y)
+    start[:, 0] *= np.where(np.isfinite(flux), flux, 1.0)
+    return fit_gaussians(
+        images.reshape(-1, fit.ny, fit.nx),
+        plan.weights.reshape(fit.ny, fit.nx),
+        start,
+        origin=(fit.x, fit.y),
+        constant=plan.background.mode != "none",
+    )
+
+
+def _centers(psf: np.ndarray, gauss: np.ndarray, cc: np.ndarray, plan: Plan) -> np.ndarray:
+    """Say where the apertures go: the fixed centre, or each frame's own where it is known."""
+    center = np.repeat(np.asarray(plan.center, float)[None], len(psf), axis=0)
+    if not plan.moving or plan.source == "position":
+        return center
+    own = {"psf": psf[:, :2], "gauss": gauss[:, 1:3], "cc": cc[:, :2]}[plan.source]
+    return np.where(np.isfinite(own).all(axis=1)[:, None], own, center)

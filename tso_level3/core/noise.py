@@ -1,0 +1,176 @@
+"""The variance of every used pixel, from the input's errors or from the scatter in time.
+
+Weights and noise come from one model of the whole exposure, not from each frame's own errors,
+which follow the frame's noise and so bias every weighted fit. The error of the flat field is part
+of the input's errors but the same in every integration; it is taken out.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import nnls
+
+from tso_level3.core.plan import Noise
+
+__all__ = ["column_median", "from_errors", "from_parts", "from_scatter", "robust_scatter"]
+
+_MAD = 1.4826022185056018
+_FEW = 5
+
+
+def robust_scatter(residuals: np.ndarray) -> np.ndarray:
+    """Estimate the standard deviation of columns by the median absolute deviation.
+
+    Parameters
+    ----------
+    residuals : ndarray, (n, k)
+        Values; NaN for missing ones.
+
+    Returns
+    -------
+    ndarray, (k,)
+        Standard deviations of normal noise; NaN where nothing is known.
+    """
+    return _MAD * column_median(np.abs(residuals - column_median(residuals)))
+
+
+def column_median(values: np.ndarray) -> np.ndarray:
+    """Compute the median of each column's finite values.
+
+    Parameters
+    ----------
+    values : ndarray, (n, k)
+        Values; NaN for missing ones.
+
+    Returns
+    -------
+    ndarray, (k,)
+        Medians; NaN for a column that has none.
+    """
+    if np.isfinite(values).all():
+        return np.median(values, axis=0)
+    out = np.full(values.shape[1], np.nan)
+    some = np.isfinite(values).any(axis=0)
+    out[some] = np.nanmedian(values[:, some], axis=0)
+    return out
+
+
+def _noise(star: np.ndarray, rest: np.ndarray, read: np.ndarray, known: bool) -> Noise:
+    floor = 1e-6 * np.nanmedian(star + rest) if star.size else 0.0
+    rest = np.maximum(np.nan_to_num(rest), max(floor, 1e-300))
+    star = np.maximum(np.nan_to_num(star), 0.0)
+    return Noise(star, rest, np.minimum(np.maximum(read, 0.0), rest), np.sqrt(star + rest), known)
+
+
+def from_parts(poisson: np.ndarray, read: np.ndarray, template: np.ndarray, level: float) -> Noise:
+    """Make the noise from the photon and read parts of the variance.
+
+    Parameters
+    ----------
+    poisson, read : ndarray, (n,)
+        Mean variance parts of each pixel; NaN where unknown.
+    template : ndarray, (n,)
+        The star's mean image, net of background.
+    level : float
+        The background under it.
+
+    Returns
+    -------
+    Noise
+        The variances.
+    """
+    usual = np.nanmedian(read)
+    read = np.where(np.isfinite(read) & (read > 0), read, usual if np.isfinite(usual) else 0.0)
+    signal = template + level
+    known = np.isfinite(poisson) & (poisson > 0) & (signal > 0)
+    slope = np.nanmedian(poisson[known] / signal[known]) if known.any() else 0.0
+    poisson = np.where(known, poisson, slope * np.maximum(signal, 0.0))
+    share = np.clip(template / np.maximum(signal, 1e-300), 0.0, 1.0)
+    star = np.where(signal > 0, share * poisson, 0.0)
+    return _noise(star, poisson - star + read, read, True)
+
+
+def from_errors(square: np.ndarray, template: np.ndarray, level: float) -> Noise:
+    """Make the noise from total errors, whose part by the flat field is found and taken out.
+
+    Parameters
+    ----------
+    square : ndarray, (n,)
+        Mean squared error of each pixel; NaN where unknown.
+    template : ndarray, (n,)
+        The star's mean image, net of background.
+    level : float
+        The background under it.
+
+    Returns
+    -------
+    Noise
+        The variances.
+
+    Notes
+    -----
+    Photon noise goes with the signal, the flat field's error with its square: the two are told
+    apart by a fit over all pixels, ``square = k signal^2 + a signal + r^2``.
+    """
+    signal = np.maximum(template + level, 0.0)
+    good = np.isfinite(square) & (square > 0)
+    if good.sum() < 10:
+        return _noise(np.zeros_like(signal), np.where(good, square, 1.0), square * 0.0, True)
+    weight = 1.0 / square[good]
+    design = np.stack([signal**2, signal, np.ones_like(signal)], axis=1)
+    scale = np.sqrt(np.mean((design[good] * weight[:, None]) ** 2, axis=0)) + 1e-300
+    found = nnls(design[good] * weight[:, None] / scale, np.ones(good.sum()))[0] / scale
+    model = found[1] * signal + found[2]
+    total = np.where(good, square - found[0] * signal**2, model)
+    total = np.maximum(total, 0.3 * model)
+    share = np.where(signal > 0, np.clip(template / np.maximum(signal, 1e-300), 0, 1), 0.0)
+    star = np.minimum(share * found[1] * signal, total)
+    read = np.full_like(total, found[2])
+    return _noise(star, total - star, read, True)
+
+
+def from_scatter(residuals: np.ndarray, template: np.ndarray, ring: np.ndarray) -> Noise:
+    """Make the noise from the scatter of residuals in time, where no errors are known.
+
+    Parameters
+    ----------
+    residuals : ndarray, (n_frames, n)
+        Frames less the fitted model; NaN for missing pixels.
+    template : ndarray, (n,)
+        The star's mean image, net of background.
+    ring : ndarray, (k,), int
+        Places of background pixels.
+
+    Returns
+    -------
+    Noise
+        A variance that rises linearly with the star; from the spatial scatter of the background
+        where there are fewer than five frames.
+    """
+    zero = np.zeros(len(template))
+    if len(residuals) < _FEW:
+        part = residuals[:, ring] if len(ring) > 10 else residuals
+        # One frame is its own template, so its scatter is that of the template.
+        values = np.where(np.isfinite(part), part, np.nan)
+        if not np.nanmax(np.abs(values), initial=0.0) > 0 and len(ring) > 10:
+            values = template[ring][None]
+        spread = float(np.nanmedian(robust_scatter(values.T)))
+        if not np.isfinite(spread) or spread <= 0:
+            spread = float(np.nanstd(values)) or 1.0
+        return _noise(zero, zero + spread**2, zero, False)
+    square = robust_scatter(residuals) ** 2
+    good = np.isfinite(square) & (square > 0)
+    if good.sum() < 10:
+        return _noise(zero, zero + 1.0, zero, False)
+    typical = np.nanmedian(square[good])
+    square = np.maximum(square, 1e-3 * typical)
+    signal = np.maximum(template, 0.0)
+    design = np.stack([signal, np.ones_like(signal)], axis=1)[good] / square[good][:, None]
+    scale = np.sqrt(np.mean(design**2, axis=0)) + 1e-300
+    found = nnls(design / scale, np.ones(good.sum()))[0] / scale
+    # The median of squares of normal noise is seen here; a fit of ratios is biased low by its
+    # own scatter, which the mean of the ratios puts right.
+    model = found[0] * signal + found[1]
+    model *= np.nanmedian(square[good] / model[good])
+    share = found[0] * signal / np.maximum(found[0] * signal + found[1], 1e-300)
+    return _noise(share * model, (1 - share) * model, zero, False)

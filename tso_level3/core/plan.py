@@ -1,0 +1,339 @@
+"""What the first look settles, and what a chunk gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+
+from tso_level3.core.aperture import MovingApertures
+from tso_level3.core.peak import Correlator
+from tso_level3.core.template import Template
+from tso_level3.frames import Box
+
+__all__ = ["Annulus", "BackgroundPlan", "Layout", "Measurement", "Noise", "Plan", "make_layout"]
+
+
+@dataclass(frozen=True)
+class Annulus:
+    """A ring of background pixels.
+
+    Attributes
+    ----------
+    inner, outer : float
+        Radii [pix].
+    """
+
+    inner: float
+    outer: float
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Which pixels are used, and in which order.
+
+    Attributes
+    ----------
+    box : Box
+        The rectangle that is read.
+    fit : Box
+        The subframe of the fits, inside it.
+    columns, rows : ndarray, (n,), int
+        The used pixels in the frame: first the subframe row by row, then the rest of the disc
+        that apertures can reach, then the rest of the annuli.
+    index : ndarray, (n,), int
+        Their places in the flattened box.
+    n_fit, n_near : int
+        How many belong to the subframe, and to subframe and disc together.
+    rings : tuple of ndarray
+        For each annulus the places of its pixels in this order.
+    """
+
+    box: Box
+    fit: Box
+    columns: np.ndarray
+    rows: np.ndarray
+    index: np.ndarray
+    n_fit: int
+    n_near: int
+    rings: tuple[np.ndarray, ...]
+
+    @property
+    def n_pixels(self) -> int:
+        """Number of used pixels."""
+        return len(self.index)
+
+
+def make_layout(
+    center: tuple[float, float],
+    shape: tuple[int, int],
+    *,
+    fit: Box,
+    reach: float,
+    annuli: tuple[Annulus, ...],
+    whole_frame: bool = False,
+) -> Layout:
+    """Select the pixels that are used.
+
+    Parameters
+    ----------
+    center : (float, float)
+        x, y of the star.
+    shape : (int, int)
+        (ny, nx) of the frame.
+    fit : Box
+        The subframe of the fits.
+    reach : float
+        Radius that apertures can reach [pix].
+    annuli : tuple of Annulus
+        The rings.
+    whole_frame : bool
+        Take every pixel of the frame outside each annulus' inner radius as its ring.
+
+    Returns
+    -------
+    Layout
+        The selection.
+    """
+    x, y = center
+    reach_all = max([reach + 1.0] + [annulus.outer + 1.0 for annulus in annuli])
+    half = (
+        max(reach_all, y - fit.y + 1, fit.y + fit.ny - y),
+        max(reach_all, x - fit.x + 1, fit.x + fit.nx - x),
+    )
+    box = Box(0, 0, shape[1], shape[0]) if whole_frame else Box.around(x, y, half, shape)
+    rows, columns = np.mgrid[box.slices]
+    rows, columns = rows.ravel(), columns.ravel()
+    distance = np.hypot(columns - x, rows - y)
+    in_fit = (
+        (columns >= fit.x) & (columns < fit.x + fit.nx) & (rows >= fit.y) & (rows < fit.y + fit.ny)
+    )
+    in_disc = distance <= reach + 0.75
+    in_rings = [
+        (distance >= annulus.inner) & ((distance < annulus.outer) | whole_frame)
+        for annulus in annuli
+    ]
+    in_any = np.any(in_rings, axis=0) if in_rings else np.zeros(len(rows), bool)
+    parts = [in_fit, in_disc & ~in_fit, in_any & ~in_fit & ~in_disc]
+    index = np.concatenate([np.flatnonzero(part) for part in parts])
+    counts = [int(part.sum()) for part in parts]
+    return Layout(
+        box=box,
+        fit=fit,
+        columns=columns[index],
+        rows=rows[index],
+        index=index,
+        n_fit=counts[0],
+        n_near=counts[0] + counts[1],
+        rings=tuple(np.flatnonzero(ring[index]) for ring in in_rings),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Noise:
+    """Variances of the used pixels.
+
+    Attributes
+    ----------
+    star : ndarray, (n,)
+        Part that is proportional to the star's flux, at the flux of the template.
+    rest : ndarray, (n,)
+        Part that is not: sky and read noise.
+    read : ndarray, (n,)
+        The share of the read noise in `rest`.
+    limit : ndarray, (n,)
+        Standard deviation that outliers are measured with; infinite for dead pixels.
+    known : bool
+        Whether it comes from the input's errors; otherwise from the scatter in time.
+    """
+
+    star: np.ndarray
+    rest: np.ndarray
+    read: np.ndarray
+    limit: np.ndarray
+    known: bool
+
+    @property
+    def total(self) -> np.ndarray:
+        """Variance at the template's flux, (n,)."""
+        return self.star + self.rest
+
+
+@dataclass(frozen=True, eq=False)
+class BackgroundPlan:
+    """How the background is measured.
+
+    Attributes
+    ----------
+    mode, stat : str
+        As `Settings.background` and `Settings.background_stat`.
+    sigma : float
+        Clipping [sigma].
+    rings : tuple of ndarray
+        For each annulus the places of its used pixels in the layout's order, clipped in space.
+    levels : ndarray, (n_annuli,)
+        The statistic of the template in each ring, which is scaled with the star.
+    """
+
+    mode: str
+    stat: str
+    sigma: float
+    rings: tuple[np.ndarray, ...]
+    levels: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """All that a chunk needs to know; settled on a sample of frames, the same for all.
+
+    Attributes
+    ----------
+    layout : Layout
+        The used pixels.
+    template : Template
+        The exposure's own model of the star.
+    correlator : Correlator
+        The kernel of the cross-correlation.
+    noise : Noise
+        Variances.
+    weights : ndarray, (n_fit,)
+        Weights of the fits; zero for dead pixels.
+    dead : ndarray, (n,), bool
+        Pixels that are bad in more than half of the sample, or always.
+    dq_mask : int
+        Data-quality bits that make a pixel bad.
+    background : BackgroundPlan
+        The background.
+    annuli : tuple of Annulus
+        The grid of annuli; the first is the default.
+    radii : ndarray, (n_radii,)
+        Aperture radii [pix].
+    center : (float, float)
+        Centre of the apertures where it does not move.
+    source : str
+        What gives the centre: psf, gauss, cc or position.
+    moving : bool
+        Whether the apertures move.
+    overlap : ndarray, (n_radii, n_near)
+        Overlaps at the fixed centre.
+    apertures : MovingApertures
+        The same for moving centres.
+    gauss_start : ndarray, (6,)
+        The Gaussian of the template, relative to its centre.
+    components : ndarray, (n_components, n_fit)
+        Functionals whose product with residuals gives the principal components.
+    fill : bool
+        Whether missing pixels are filled.
+    outlier_sigma : float
+        Limit of outliers in time; 0 for none.
+    flicker : str
+        none, rows or amps.
+    unit : str
+        Unit of the scaled pixels.
+    flags : int
+        Bits that hold for every frame.
+    info : dict
+        What was settled, in plain values, for the product.
+    """
+
+    layout: Layout
+    template: Template
+    correlator: Correlator
+    noise: Noise
+    weights: np.ndarray
+    dead: np.ndarray
+    dq_mask: int
+    background: BackgroundPlan
+    annuli: tuple[Annulus, ...]
+    radii: np.ndarray
+    center: tuple[float, float]
+    source: str
+    moving: bool
+    overlap: np.ndarray
+    apertures: MovingApertures
+    gauss_start: np.ndarray
+    components: np.ndarray
+    fill: bool
+    outlier_sigma: float
+    flicker: str = "none"
+    unit: str = ""
+    flags: int = 0
+    info: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """What a chunk, or the whole exposure, was measured to be; one row a frame.
+
+    Attributes
+    ----------
+    background, background_err, background_area : ndarray, (n, n_annuli)
+        For each annulus.
+    cc : ndarray, (n, 3)
+        x, y and normalised value of the peak of the cross-correlation.
+    gauss, gauss_err : ndarray, (n, 6)
+        Amplitude, x, y, sigma_x, sigma_y, constant.
+    gauss_chi2 : ndarray, (n,)
+        Reduced chi-square.
+    psf, psf_err : ndarray, (n, 3)
+        x, y, flux.
+    psf_chi2 : ndarray, (n,)
+        Reduced chi-square.
+    components : ndarray, (n, n_components)
+        Projections of the residuals.
+    center : ndarray, (n, 2)
+        x, y of the apertures.
+    sums, areas : ndarray, (n, n_radii)
+        Aperture sums with the background in them, and good pixels.
+    variance : ndarray, (n, n_radii)
+        Variance of the sums.
+    read_variance : ndarray, (n, n_radii)
+        Share of the read noise.
+    star_variance : ndarray, (n, n_radii)
+        Share of the star's photons.
+    replaced : ndarray, (n, n_radii)
+        Sum of the filled pixels of the star.
+    flags : ndarray, (n,), uint32
+        Bits of `tso_level3.Flag`.
+    """
+
+    background: np.ndarray
+    background_err: np.ndarray
+    background_area: np.ndarray
+    cc: np.ndarray
+    gauss: np.ndarray
+    gauss_err: np.ndarray
+    gauss_chi2: np.ndarray
+    psf: np.ndarray
+    psf_err: np.ndarray
+    psf_chi2: np.ndarray
+    components: np.ndarray
+    center: np.ndarray
+    sums: np.ndarray
+    areas: np.ndarray
+    variance: np.ndarray
+    read_variance: np.ndarray
+    star_variance: np.ndarray
+    replaced: np.ndarray
+    flags: np.ndarray
+
+    @classmethod
+    def merge(cls, parts: list[Measurement]) -> Measurement:
+        """Put runs of frames together.
+
+        Parameters
+        ----------
+        parts : list of Measurement
+            In the order of the frames.
+
+        Returns
+        -------
+        Measurement
+            All frames.
+        """
+        return cls(
+            **{
+                item.name: np.concatenate([getattr(part, item.name) for part in parts])
+                for item in fields(cls)
+            }
+        )

@@ -1,0 +1,167 @@
+"""Missing pixels: which they are, and what they would have held.
+
+Pixels are missing where the input says so, and where a frame departs from the fitted model by
+more than the noise allows (cosmic rays). Fit and finding alternate: a bright spike spoils the fit
+and makes its neighbours look bad, so only hits above a part of the strongest are taken out before
+the next fit, and those that no longer stand out are released.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tso_level3.core.template import Bad, Fit, Template, fit_frames
+
+__all__ = ["Repaired", "find_and_fit"]
+
+_STRONGEST = 0.3
+_MAX_ROUNDS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Repaired:
+    """Frames whose missing pixels are known.
+
+    Attributes
+    ----------
+    fit : Fit
+        The template fitted to the good pixels.
+    residuals : ndarray, (n, n_pixels)
+        Frames less the model; zero at missing pixels.
+    model_at_bad : ndarray, (n_bad,)
+        What the model says of the missing pixels.
+    bad : Bad
+        Missing pixels, outliers included.
+    outlier : ndarray, (n,), bool
+        Whether the frame has an outlier in time.
+    """
+
+    fit: Fit
+    residuals: np.ndarray
+    model_at_bad: np.ndarray
+    bad: Bad
+    outlier: np.ndarray
+
+
+def find_and_fit(
+    template: Template,
+    images: np.ndarray,
+    given: Bad,
+    limit: np.ndarray,
+    *,
+    sigma: float,
+    start: np.ndarray | None = None,
+) -> Repaired:
+    """Fit the template to frames and find the pixels that depart from it.
+
+    Parameters
+    ----------
+    template : Template
+        The template.
+    images : ndarray, (n, n_pixels)
+        Frames in the layout's order; set to zero at the missing pixels, in place.
+    given : Bad
+        Pixels that the input says are missing.
+    limit : ndarray, (n_pixels,)
+        Standard deviation of a pixel's residual; infinite where it cannot be an outlier.
+    sigma : float
+        How many of them make an outlier; 0 for none.
+    start : ndarray, (n, 2), optional
+        Shifts to begin with [pix].
+
+    Returns
+    -------
+    Repaired
+        Fits, residuals and missing pixels.
+    """
+    n, n_fit = len(images), len(template.weights)
+    images[given.frame, given.pixel] = 0.0
+    fit = fit_frames(template, images[:, :n_fit], given, start=start)
+    residuals = images - fit.model(template)
+    residuals[given.frame, given.pixel] = 0.0
+    outlier = np.zeros(n, bool)
+    bad = given
+    if sigma > 0:
+        hits = _hits(residuals, limit, sigma)
+        outlier[hits.frame] = True
+        rows = np.unique(hits.frame[hits.pixel < n_fit])
+        bad = given.join(_drop(hits, rows))
+        if rows.size:
+            found = _settle(template, images, given, limit, sigma, rows, fit, residuals)
+            bad = bad.join(found)
+            outlier[rows] = False
+            outlier[found.frame] = True
+    images[bad.frame, bad.pixel] = 0.0
+    residuals[bad.frame, bad.pixel] = 0.0
+    at_bad = np.einsum("kj,kj->k", fit.terms_at(template, bad), fit.coefficients[bad.frame])
+    return Repaired(fit, residuals, at_bad, bad, outlier)
+
+
+def _hits(residuals: np.ndarray, limit: np.ndarray, sigma: float) -> Bad:
+    """List the pixels beyond the limit."""
+    reach = sigma * limit
+    # One pass finds the few frames that have any.
+    rows = np.flatnonzero(((residuals > reach) | (residuals < -reach)).any(axis=1))
+    if rows.size == 0:
+        return Bad.none()
+    found = Bad.of(np.abs(residuals[rows]) > reach)
+    return Bad(rows[found.frame], found.pixel)
+
+
+def _drop(bad: Bad, rows: np.ndarray) -> Bad:
+    """Leave out the pixels of some frames."""
+    keep = ~np.isin(bad.frame, rows)
+    return Bad(bad.frame[keep], bad.pixel[keep])
+
+
+def _settle(
+    template: Template,
+    images: np.ndarray,
+    given: Bad,
+    limit: np.ndarray,
+    sigma: float,
+    rows: np.ndarray,
+    fit: Fit,
+    residuals: np.ndarray,
+) -> Bad:
+    """Alternate fit and finding for the frames hit inside the subframe; update their fits."""
+    n, n_fit = len(images), len(template.weights)
+    part = images[rows]
+    known = given.select(rows, n)
+    start = np.stack([fit.x[rows], fit.y[rows]], axis=1)
+    start = np.where(np.isfinite(start), start, 0.0)
+    found, old, model = Bad.none(), residuals[rows], None
+    for _ in range(_MAX_ROUNDS):
+        new = _strongest(old, limit, sigma, found, len(template.columns))
+        if new.frame.size == found.frame.size and (new.pixel == found.pixel).all():
+            break
+        found = new
+        work = part[:, :n_fit].copy()
+        inside = found.pixel < n_fit
+        work[found.frame[inside], found.pixel[inside]] = 0.0
+        again = fit_frames(template, work, known.join(found), start=start)
+        model = again.model(template)
+        old = part - model
+        old[known.frame, known.pixel] = 0.0
+        for name in ("nodes", "coefficients", "flux", "x", "y", "covariance", "ok"):
+            getattr(fit, name)[rows] = getattr(again, name)
+    if model is not None:
+        residuals[rows] = old
+    return Bad(rows[found.frame], found.pixel)
+
+
+def _strongest(
+    residuals: np.ndarray, limit: np.ndarray, sigma: float, before: Bad, n_pixels: int
+) -> Bad:
+    """Keep what still stands out, and add what stands out most among the rest."""
+    hits = _hits(residuals, limit, sigma)
+    if hits.frame.size == 0:
+        return hits
+    size = np.abs(residuals[hits.frame, hits.pixel]) / limit[hits.pixel]
+    old = np.isin(hits.frame * n_pixels + hits.pixel, before.frame * n_pixels + before.pixel)
+    top = np.zeros(len(residuals))
+    np.maximum.at(top, hits.frame[~old], size[~old])
+    keep = old | (size >= _STRONGEST * top[hits.frame])
+    return Bad(hits.frame[keep], hits.pixel[keep])

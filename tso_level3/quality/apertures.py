@@ -1,0 +1,253 @@
+"""Which aperture and annulus, or the fit of the template, gives the quietest light curve."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tso_level3.columns import APERTURES, GRID
+from tso_level3.core.plan import Measurement, Plan
+from tso_level3.quality.noise import bin_size, counted, scatter_of
+
+__all__ = ["Choice", "Wish", "judge"]
+
+# Below this many integrations noise cannot be told from chance: nothing is chosen.
+_LEAST = 20
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is to be quoted, where it is not chosen by noise.
+
+    Attributes
+    ----------
+    kind : str
+        aperture or psf.
+    radius : float
+        Radius [pix].
+    choose : bool
+        Whether the noise may decide otherwise.
+    reason : str
+        Why, in a few words, for the product.
+    """
+
+    kind: str
+    radius: float
+    choose: bool
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """What is quoted.
+
+    Attributes
+    ----------
+    kind : str
+        aperture or psf.
+    radius : int
+        Place of the radius in the plan's list.
+    annulus : int
+        Place of the annulus in the plan's list.
+    grid, apertures : dict of ndarray
+        The tables, by column name.
+    reason : str
+        Why, in a few words.
+    """
+
+    kind: str
+    radius: int
+    annulus: int
+    grid: dict[str, np.ndarray]
+    apertures: dict[str, np.ndarray]
+    reason: str
+
+
+def net_flux(found: Measurement, annulus: int) -> tuple[np.ndarray, np.ndarray]:
+    """Take the background of one annulus off the aperture sums.
+
+    Parameters
+    ----------
+    found : Measurement
+        The exposure.
+    annulus : int
+        Place of the annulus.
+
+    Returns
+    -------
+    (ndarray, ndarray)
+        Flux and its standard error, each (n, n_radii).
+    """
+    if found.background.shape[1] == 0:
+        return found.sums, np.sqrt(found.variance)
+    level = found.background[:, annulus, None]
+    error = np.nan_to_num(found.background_err[:, annulus, None])
+    flux = found.sums - level * found.areas
+    return flux, np.sqrt(found.variance + (error * found.areas) ** 2)
+
+
+def judge(
+    found: Measurement,
+    plan: Plan,
+    time: np.ndarray,
+    wish: Wish,
+    windows: tuple[float, ...] | None = None,
+) -> Choice:
+    """Measure the noise of every aperture and choose one.
+
+    Parameters
+    ----------
+    found : Measurement
+        The exposure.
+    plan : Plan
+        The plan it was measured with.
+    time : ndarray, (n,)
+        Times [d].
+    wish : Wish
+        What is quoted where it makes no difference.
+    windows : tuple of float, optional
+        Times that count for noise.
+
+    Returns
+    -------
+    Choice
+        The tables, and what is quoted.
+
+    Notes
+    -----
+    The score is the relative scatter after regression on the centres, of single integrations and
+    of bins of about ten minutes together. Within one standard error of the best the wish wins.
+    """
+    use = counted(time, windows)
+    x, y = found.psf[:, 0], found.psf[:, 1]
+    size = bin_size(time, int(use.sum()))
+    rows = []
+    for a in range(max(len(plan.annuli), 1)):
+        flux, _ = net_flux(found, a)
+        inner, outer = (
+            (plan.annuli[a].inner, plan.annuli[a].outer) if plan.annuli else (np.nan, np.nan)
+        )
+        for r, radius in enumerate(plan.radii):
+            scatter = scatter_of(flux[:, r], x, y, use, size)
+            rows.append(
+                {
+                    "kind": "aperture",
+                    "radius": radius,
+                    "radius_inner": inner,
+                    "radius_outer": outer,
+                    **_noise_row(flux[:, r], scatter, _expected(found, a, r), use),
+                }
+            )
+    rows.append(_psf_row(found, x, y, use, size))
+    best = _choose(rows, plan, wish, int(use.sum()))
+    scores = np.array([row["score"] for row in rows])
+    order = np.argsort(np.where(np.isfinite(scores), scores, np.inf), kind="stable")
+    order = np.concatenate([[best], order[order != best]])
+    for place, k in enumerate(order):
+        rows[k]["rank"] = place + 1
+        rows[k]["chosen"] = bool(k == best)
+    n_radii = len(plan.radii)
+    is_psf = best == len(rows) - 1
+    annulus = 0 if is_psf else best // n_radii
+    radius = int(np.argmin(np.abs(plan.radii - wish.radius))) if is_psf else best % n_radii
+    area = np.nanmedian(found.areas, axis=0)
+    quoted = [{**rows[annulus * n_radii + r], "area": area[r]} for r in range(n_radii)] + [
+        {**rows[-1], "area": np.nan}
+    ]
+    return Choice(
+        kind="psf" if is_psf else "aperture",
+        radius=radius,
+        annulus=annulus,
+        grid=_table(rows, GRID),
+        apertures=_table(quoted, APERTURES),
+        reason=_reason(rows, best, wish, int(use.sum())),
+    )
+
+
+def _expected(found: Measurement, annulus: int, radius: int) -> dict[str, float]:
+    """Median variances of the parts of the noise."""
+    error = 0.0
+    if found.background.shape[1]:
+        error = np.nan_to_num(found.background_err[:, annulus]) * found.areas[:, radius]
+    total = found.variance[:, radius] + error**2
+    read = found.read_variance[:, radius]
+    return {
+        "total": float(np.nanmedian(total)),
+        "photon": float(np.nanmedian(np.maximum(found.variance[:, radius] - read, 0.0))),
+        "read": float(np.nanmedian(read)),
+        "background": float(np.nanmedian(error**2)),
+    }
+
+
+def _noise_row(flux: np.ndarray, scatter, parts: dict[str, float], use: np.ndarray) -> dict:  # noqa: ANN001
+    middle = float(np.nanmedian(flux[use])) if np.isfinite(flux[use]).any() else np.nan
+    with np.errstate(invalid="ignore", divide="ignore"):
+        relative = {name: np.sqrt(value) / abs(middle) for name, value in parts.items()}
+        ratio = scatter.clean / relative["total"]
+        red = scatter.binned / scatter.white
+    return {
+        "flux": middle,
+        "scatter": scatter.clean,
+        "scatter_raw": scatter.raw,
+        "scatter_binned": scatter.binned,
+        "expected": relative["total"],
+        "photon_noise": relative["photon"],
+        "read_noise": relative["read"],
+        "background_noise": relative["background"],
+        "pointing_noise": scatter.pointing,
+        "ratio": ratio,
+        "red_noise": red,
+        "score": scatter.score,
+        "score_err": scatter.score_err,
+    }
+
+
+def _psf_row(found: Measurement, x: np.ndarray, y: np.ndarray, use: np.ndarray, size: int) -> dict:
+    flux = found.psf[:, 2]
+    scatter = scatter_of(flux, x, y, use, size)
+    variance = float(np.nanmedian(found.psf_err[:, 2] ** 2)) if len(flux) else np.nan
+    parts = {"total": variance, "photon": np.nan, "read": np.nan, "background": np.nan}
+    row = _noise_row(flux, scatter, parts, use)
+    nothing = {"radius": np.nan, "radius_inner": np.nan, "radius_outer": np.nan}
+    return {"kind": "psf", **nothing, **row}
+
+
+def _wished(rows: list[dict], plan: Plan, wish: Wish) -> int:
+    if wish.kind == "psf":
+        return len(rows) - 1
+    return int(np.argmin(np.abs(plan.radii - wish.radius)))
+
+
+def _choose(rows: list[dict], plan: Plan, wish: Wish, n: int) -> int:
+    wished = _wished(rows, plan, wish)
+    if not wish.choose or n < _LEAST:
+        return wished
+    scores = np.array([row["score"] for row in rows], float)
+    errors = np.array([row["score_err"] for row in rows], float)
+    if not np.isfinite(scores).any():
+        return wished
+    best = int(np.nanargmin(scores))
+    # The same noise is in all of them, so a difference within one error means nothing.
+    error = np.fmax(errors[best], errors[wished])
+    if np.isfinite(scores[wished]) and scores[wished] <= scores[best] + error:
+        return wished
+    return best
+
+
+def _reason(rows: list[dict], best: int, wish: Wish, n: int) -> str:
+    if not wish.choose:
+        return wish.reason
+    if n < _LEAST:
+        return f"{n} integrations are too few to choose by noise: {wish.reason}"
+    if rows[best]["kind"] == wish.kind and (
+        wish.kind == "psf" or np.isclose(rows[best]["radius"], wish.radius)
+    ):
+        return f"within one standard error of the least score: {wish.reason}"
+    return "least score"
+
+
+def _table(rows: list[dict], columns: tuple) -> dict[str, np.ndarray]:
+    return {
+        item.name: np.array([row[item.name] for row in rows], dtype=item.dtype) for item in columns
+    }

@@ -1,0 +1,273 @@
+"""The noise of light curves: measured, expected, and how it falls with binning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["Averaging", "Scatter", "bin_size", "bins", "counted", "scatter_of", "time_averaging"]
+
+_MAD = 1.4826022185056018
+_BIN_MINUTES = 10.0
+# Relative standard error of a scatter from the median absolute deviation of first differences.
+_DIFFERENCE_ERROR = 1.35
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Relative scatter of a light curve.
+
+    Attributes
+    ----------
+    raw : float
+        Robust scatter of first differences, over sqrt 2.
+    clean : float
+        The same after regression on the centres.
+    pointing : float
+        Robust scatter of the part that follows the centres.
+    binned : float
+        Robust scatter of neighbouring bins of about ten minutes.
+    white : float
+        What `binned` would be for white noise of the scatter `clean`.
+    score, score_err : float
+        What the choice of an aperture minimises, and its standard error.
+    """
+
+    raw: float
+    clean: float
+    pointing: float
+    binned: float
+    white: float
+    score: float
+    score_err: float
+
+
+@dataclass(frozen=True, eq=False)
+class Averaging:
+    """How scatter falls with binning.
+
+    Attributes
+    ----------
+    size : ndarray, (k,), int
+        Integrations in a bin.
+    scatter : ndarray, (k,)
+        Measured relative scatter of the bins.
+    white : ndarray, (k,)
+        That of white noise.
+    """
+
+    size: np.ndarray
+    scatter: np.ndarray
+    white: np.ndarray
+
+    @property
+    def red_noise(self) -> float:
+        """Largest ratio of measured to white scatter, 1 or more; NaN where nothing is known."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            ratio = self.scatter / self.white
+        return float(max(np.nanmax(ratio), 1.0)) if np.isfinite(ratio).any() else np.nan
+
+
+def robust(values: np.ndarray) -> float:
+    """Estimate a standard deviation about the median from the median absolute deviation.
+
+    Parameters
+    ----------
+    values : ndarray, (n,)
+        Values; those that are not finite do not count.
+
+    Returns
+    -------
+    float
+        The estimate; NaN for fewer than three values.
+    """
+    values = values[np.isfinite(values)]
+    if values.size < 3:
+        return np.nan
+    return float(_MAD * np.median(np.abs(values - np.median(values))))
+
+
+def counted(time: np.ndarray, windows: tuple[float, ...] | None) -> np.ndarray:
+    """Mark the integrations that count for noise.
+
+    Parameters
+    ----------
+    time : ndarray, (n,)
+        Times [d].
+    windows : tuple of float or None
+        Start and end, again and again, of the times that count; all where None.
+
+    Returns
+    -------
+    ndarray, (n,), bool
+        True for those that count.
+
+    Raises
+    ------
+    ValueError
+        Fewer than three integrations count.
+    """
+    if windows is None:
+        return np.ones(len(time), bool)
+    keep = np.zeros(len(time), bool)
+    for start, end in zip(windows[::2], windows[1::2], strict=True):
+        keep |= (time >= start) & (time <= end)
+    if keep.sum() < 3:
+        first, last = np.nanmin(time), np.nanmax(time)
+        raise ValueError(
+            f"out_of_transit: {list(windows)} holds {keep.sum()} integrations, expected 3 or more "
+            f"of those from {first:.6f} to {last:.6f}"
+        )
+    return keep
+
+
+def bin_size(time: np.ndarray, n: int) -> int:
+    """Find how many integrations make about ten minutes.
+
+    Parameters
+    ----------
+    time : ndarray, (n,)
+        Times [d]; NaN where unknown.
+    n : int
+        Number of integrations.
+
+    Returns
+    -------
+    int
+        At least 2, at most a twelfth of the exposure where that is more than 2.
+    """
+    good = time[np.isfinite(time)]
+    size = max(n // 30, 2)
+    if good.size > 2:
+        cadence = np.median(np.diff(good)) * 24 * 60
+        if cadence > 0:
+            size = int(np.clip(round(_BIN_MINUTES / cadence), 2, max(n // 12, 2)))
+    return size
+
+
+def bins(values: np.ndarray, size: int) -> np.ndarray:
+    """Average runs of values.
+
+    Parameters
+    ----------
+    values : ndarray, (n,)
+        Values; those that are not finite are left out of their bin.
+    size : int
+        Values in a bin; what is left over at the end is dropped.
+
+    Returns
+    -------
+    ndarray, (n // size,)
+        Means; NaN for a bin with less than half of its values.
+    """
+    count = len(values) // size
+    part = values[: count * size].reshape(count, size)
+    good = np.isfinite(part)
+    number = good.sum(axis=1)
+    total = np.where(good, part, 0.0).sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(number >= max(size / 2, 1), total / number, np.nan)
+
+
+def scatter_of(
+    flux: np.ndarray, x: np.ndarray, y: np.ndarray, use: np.ndarray, size: int
+) -> Scatter:
+    """Measure the scatter of a light curve, blind to slow changes such as a transit.
+
+    Parameters
+    ----------
+    flux : ndarray, (n,)
+        Flux.
+    x, y : ndarray, (n,)
+        Centres [pix].
+    use : ndarray, (n,), bool
+        Integrations that count.
+    size : int
+        Integrations in a bin.
+
+    Returns
+    -------
+    Scatter
+        Relative scatter; NaN where there are too few integrations.
+
+    Notes
+    -----
+    Everything is measured on differences of neighbours, so that neither the depth of a transit
+    nor a trend enters, and the regression on the centres cannot take a transit for motion.
+    """
+    good = use & np.isfinite(flux)
+    middle = np.median(flux[good]) if good.any() else np.nan
+    if good.sum() < 6 or not middle > 0:
+        return Scatter(*[np.nan] * 7)
+    relative = np.where(good, flux / middle, np.nan)
+    step = np.diff(relative)
+    motion = np.stack([np.diff(x), np.diff(y)], axis=1)
+    known = np.isfinite(step) & np.isfinite(motion).all(axis=1)
+    slope = _regression(step, motion, known)
+    moved = np.stack([x, y], axis=1)
+    moved = moved - np.nanmedian(moved[good], axis=0)
+    follows = np.where(np.isfinite(moved).all(axis=1), moved @ slope, 0.0)
+    clean = relative - follows
+    raw = robust(step) / np.sqrt(2)
+    fine = robust(np.diff(clean)) / np.sqrt(2)
+    coarse = bins(clean, size)
+    binned = robust(np.diff(coarse)) / np.sqrt(2)
+    n, n_bins = int(good.sum()), int(np.isfinite(coarse).sum())
+    white = fine / np.sqrt(size)
+    score, error = fine, fine * _DIFFERENCE_ERROR / np.sqrt(n)
+    if n_bins >= 8 and np.isfinite(binned):
+        long = binned * np.sqrt(size)
+        score = np.sqrt(0.5 * (fine**2 + long**2))
+        long_error = long * _DIFFERENCE_ERROR / np.sqrt(n_bins)
+        error = np.hypot(fine * error, long * long_error) / (2 * score)
+    return Scatter(raw, fine, robust(follows[good]), binned, white, float(score), float(error))
+
+
+def _regression(step: np.ndarray, motion: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Fit steps of the flux by steps of the centre, twice, without outliers the second time."""
+    slope = np.zeros(2)
+    if known.sum() < 20:
+        return slope
+    for _ in range(2):
+        slope = np.linalg.lstsq(motion[known], step[known], rcond=None)[0]
+        rest = step - motion @ slope
+        known = known & (np.abs(rest) < 5 * max(robust(rest[known]), 1e-300))
+        if known.sum() < 20:
+            break
+    return slope
+
+
+def time_averaging(flux: np.ndarray, use: np.ndarray) -> Averaging:
+    """Compute how the scatter of a light curve falls with binning.
+
+    Parameters
+    ----------
+    flux : ndarray, (n,)
+        Flux, best without trends.
+    use : ndarray, (n,), bool
+        Integrations that count.
+
+    Returns
+    -------
+    Averaging
+        The curve over bins of 1, 2, 4, ... integrations, as long as there are 8 bins.
+
+    References
+    ----------
+    Pont, Zucker & Queloz 2006, doi:10.1111/j.1365-2966.2006.11012.x.
+    """
+    values = flux[use & np.isfinite(flux)]
+    middle = np.median(values) if values.size else np.nan
+    if values.size < 8 or not middle > 0:
+        empty = np.zeros(0)
+        return Averaging(empty.astype(int), empty, empty)
+    values = values / middle
+    sizes = [1]
+    while len(values) // (sizes[-1] * 2) >= 8:
+        sizes.append(sizes[-1] * 2)
+    measured = np.array([robust(np.diff(bins(values, size))) / np.sqrt(2) for size in sizes])
+    number = np.array([len(values) // size for size in sizes])
+    # The mean of bins of white noise: the last factor is of the estimate with few bins.
+    white = measured[0] / np.sqrt(sizes) * np.sqrt(number / np.maximum(number - 1, 1))
+    return Averaging(np.array(sizes), measured, white)

@@ -1,0 +1,385 @@
+"""From an exposure to a result: first look, plan, chunks, ordered merge, judgement."""
+
+from __future__ import annotations
+
+import logging
+import time as clock
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tso_level3._version import __version__
+from tso_level3.core.measure import measure as measure_chunk
+from tso_level3.core.plan import Measurement, Plan
+from tso_level3.executors import mapped, one_thread, pool
+from tso_level3.first_look import first_look
+from tso_level3.frames import Box, Exposure, Picture, Result, Segment
+from tso_level3.quality.apertures import Choice, judge, net_flux
+from tso_level3.quality.noise import counted, time_averaging
+from tso_level3.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tso_level3.product import TSOLightCurveModel
+
+__all__ = ["measure", "photometry", "run"]
+
+log = logging.getLogger(__name__)
+
+_CHUNK_BYTES = 2_500_000
+_CHUNKS_A_BATCH = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """A run of frames of one segment, small to send.
+
+    Attributes
+    ----------
+    segment : Segment
+        Where the frames come from.
+    start, stop : int
+        Frames of the segment.
+    """
+
+    segment: Segment
+    start: int
+    stop: int
+
+
+def work(batch: Batch, *, plan: Plan, chunk: int) -> Measurement:
+    """Measure a batch; this is what an executor runs.
+
+    Parameters
+    ----------
+    batch : Batch
+        The frames.
+    plan : Plan
+        What the first look settled.
+    chunk : int
+        Frames at a time.
+
+    Returns
+    -------
+    Measurement
+        One row a frame.
+    """
+    box = plan.layout.box
+    scale = cut_scale(batch.segment, box)
+    parts = []
+    with one_thread():
+        for first in range(batch.start, batch.stop, chunk):
+            last = min(first + chunk, batch.stop)
+            pixels = batch.segment.source.load(first, last, box)
+            parts.append(measure_chunk(pixels, plan, scale))
+    return Measurement.merge(parts)
+
+
+def cut_scale(segment: Segment, box: Box) -> float | np.ndarray:
+    """Cut a segment's factor to its unit down to a box.
+
+    Parameters
+    ----------
+    segment : Segment
+        The segment.
+    box : Box
+        The rectangle.
+
+    Returns
+    -------
+    float or ndarray, (ny, nx)
+        The factor.
+    """
+    return segment.scale[box.slices] if np.ndim(segment.scale) else float(segment.scale)
+
+
+def run(
+    exposure: Exposure,
+    settings: Settings,
+    *,
+    executor: Executor | None = None,
+    progress: Callable[[str, int], Any] | None = None,
+) -> Result:
+    """Measure an exposure.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        The frames, as `tso_level3.readers.front.open_exposure` answers.
+    settings : Settings
+        The parameters.
+    executor : concurrent.futures.Executor, optional
+        Where batches are measured; by default here, or in ``settings.n_workers`` processes.
+    progress : callable, optional
+        Called with a title and a number of frames; answers with an object with ``update(n)``
+        and ``close()``, such as a progress bar.
+
+    Returns
+    -------
+    Result
+        Tables, images and what was settled.
+
+    Raises
+    ------
+    ValueError
+        There is no star, no good pixel, or a parameter does not fit the exposure.
+    """
+    began = clock.perf_counter()
+    plan, wish = first_look(exposure, settings, progress=progress)
+    looked = clock.perf_counter()
+    found = _measure_all(exposure, plan, settings, executor, progress)
+    measured = clock.perf_counter()
+    choice = judge(found, plan, exposure.times.time, wish, settings.out_of_transit)
+    log.info(
+        "First look %.2f s, %d integrations %.2f s.",
+        looked - began,
+        exposure.n_int,
+        measured - looked,
+    )
+    return _result(exposure, settings, plan, found, choice)
+
+
+def _measure_all(
+    exposure: Exposure,
+    plan: Plan,
+    settings: Settings,
+    executor: Executor | None,
+    progress: Callable[[str, int], Any] | None,
+) -> Measurement:
+    chunk = settings.chunk or int(np.clip(_CHUNK_BYTES // (8 * plan.layout.n_pixels), 4, 256))
+    workers = settings.n_workers if executor is None else 1
+    batches = _batches(exposure, chunk, workers)
+    bar = progress("measuring", exposure.n_int) if progress is not None else None
+    done = (lambda part: bar.update(len(part.flags))) if bar is not None else None
+    task = partial(work, plan=plan, chunk=chunk)
+    try:
+        with pool(workers if len(batches) > 1 else 1) as processes:
+            parts = mapped(executor or processes, task, batches, done)
+    finally:
+        if bar is not None:
+            bar.close()
+    return Measurement.merge(parts)
+
+
+def _batches(exposure: Exposure, chunk: int, workers: int) -> list[Batch]:
+    """Cut the exposure into runs of whole chunks."""
+    size = chunk * _CHUNKS_A_BATCH
+    if workers > 1:
+        # Several batches a worker even out their speeds.
+        share = -(-exposure.n_int // (4 * workers))
+        size = max(chunk, min(size, -(-share // chunk) * chunk))
+    return [
+        Batch(segment, start, min(start + size, segment.n_frames))
+        for segment in exposure.segments
+        for start in range(0, segment.n_frames, size)
+    ]
+
+
+def _result(
+    exposure: Exposure, settings: Settings, plan: Plan, found: Measurement, choice: Choice
+) -> Result:
+    flux, error = net_flux(found, choice.annulus)
+    light_curve = _light_curve(exposure, found, choice, flux, error)
+    use = counted(exposure.times.time, settings.out_of_transit)
+    quoted = found.psf[:, 2] if choice.kind == "psf" else flux[:, choice.radius]
+    averaging = time_averaging(quoted, use)
+    box, template = plan.layout.box, plan.template
+    n_fit, fit = plan.layout.n_fit, plan.layout.fit
+    info = {
+        "version": __version__,
+        "settings": settings.as_dict(),
+        "inputs": [dict(item) for item in exposure.inputs],
+        "time_scale": exposure.times.scale,
+        "time_source": exposure.times.source,
+        "unit": exposure.unit,
+        "aperture_corrected": False,
+        "errors_known": bool(exposure.has_errors),
+        "notes": [*exposure.notes, *exposure.times.notes, *plan.info.get("notes", [])],
+        "mode": plan.info.get("mode", ""),
+        "kernel": plan.info.get("kernel", {}),
+        "acquisition": plan.info.get("acquisition", {}),
+        "quoted": {
+            "kind": choice.kind,
+            "radius": float(plan.radii[choice.radius]) if choice.kind != "psf" else None,
+            "radius_inner": float(plan.annuli[choice.annulus].inner) if plan.annuli else None,
+            "radius_outer": float(plan.annuli[choice.annulus].outer) if plan.annuli else None,
+            "reason": choice.reason,
+        },
+        "aperture_center": {"source": plan.source, "moving": bool(plan.moving)},
+        "bound": _over_bound(found, plan),
+        "averaging": {
+            "size": averaging.size.tolist(),
+            "scatter": averaging.scatter.tolist(),
+            "white": averaging.white.tolist(),
+            "red_noise": averaging.red_noise,
+        },
+    }
+    components = plan.components * np.sqrt(plan.noise.total[:n_fit])
+    return Result(
+        light_curve=light_curve,
+        apertures=choice.apertures,
+        grid=choice.grid,
+        events=_no_events(),
+        radii=plan.radii,
+        unit=exposure.unit,
+        template=Picture(
+            template.image.image, template.x - box.x, template.y - box.y, 1, (box.x, box.y)
+        ),
+        kernel=_kernel_picture(plan),
+        components=components.reshape(-1, fit.ny, fit.nx),
+        meta=exposure.meta,
+        info=info,
+        filenames=exposure.filenames,
+    )
+
+
+def _kernel_picture(plan: Plan) -> Picture:
+    """Give the kernel as an image: its own samples, or the Gaussian on the detector's pixels."""
+    kernel = plan.correlator.kernel
+    if kernel.kind != "gaussian":
+        return Picture(kernel.image, *kernel.center, kernel.oversample)
+    half = int(np.ceil(5 * max(kernel.sigma_x, kernel.sigma_y)))
+    side = 2 * half + 1
+    return Picture(kernel.render(half, half, (side, side)), half, half, 1)
+
+
+def _no_events() -> dict[str, np.ndarray]:
+    from tso_level3.columns import EVENTS
+
+    return {item.name: np.zeros(0, dtype=item.dtype) for item in EVENTS}
+
+
+def _over_bound(found: Measurement, plan: Plan) -> dict[str, float]:
+    """Measured scatter of the centres over the Cramer-Rao bound."""
+    out = {}
+    for k, axis in enumerate("xy"):
+        steps = np.diff(found.psf[:, k])
+        steps = steps[np.isfinite(steps)]
+        bound = np.nanmedian(found.psf_err[:, k]) if len(found.psf_err) else np.nan
+        scatter = np.nan
+        if steps.size >= 10:
+            scatter = 1.4826 * np.median(np.abs(steps - np.median(steps))) / np.sqrt(2)
+        out[f"scatter_{axis}"] = float(scatter)
+        out[f"bound_{axis}"] = float(bound)
+        out[f"ratio_{axis}"] = float(scatter / bound) if bound > 0 else np.nan
+    return out
+
+
+def _light_curve(
+    exposure: Exposure, found: Measurement, choice: Choice, flux: np.ndarray, error: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Lay the measurement out in the columns of the product."""
+    times, a = exposure.times, choice.annulus
+    nothing = np.full(len(found.flags), np.nan)
+    has = found.background.shape[1] > 0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        replaced = np.where(found.replaced != 0, found.replaced / flux, 0.0)
+    out = {
+        "integration": exposure.integration,
+        "segment": exposure.segment,
+        "time": times.time,
+        "mjd_utc": times.mjd_utc,
+        "bmjd_tdb": times.bmjd_tdb,
+        "background": found.background[:, a] if has else np.zeros_like(nothing),
+        "background_err": found.background_err[:, a] if has else np.zeros_like(nothing),
+        "background_area": found.background_area[:, a] if has else np.zeros_like(nothing),
+        "cc_x": found.cc[:, 0],
+        "cc_y": found.cc[:, 1],
+        "cc_peak": found.cc[:, 2],
+        "gauss_chi2": found.gauss_chi2,
+        "psf_chi2": found.psf_chi2,
+        "components": found.components,
+        "aperture_x": found.center[:, 0],
+        "aperture_y": found.center[:, 1],
+        "aperture_flux": flux,
+        "aperture_flux_err": error,
+        "aperture_replaced": np.where(np.isfinite(flux), replaced, np.nan),
+        "flags": (found.flags | times.flags).astype(np.uint32),
+    }
+    names = ("amplitude", "x", "y", "sigma_x", "sigma_y", "offset")
+    for k, name in enumerate(names):
+        out[f"gauss_{name}"], out[f"gauss_{name}_err"] = found.gauss[:, k], found.gauss_err[:, k]
+    for k, name in enumerate(("x", "y", "flux")):
+        out[f"psf_{name}"], out[f"psf_{name}_err"] = found.psf[:, k], found.psf_err[:, k]
+    return out
+
+
+def measure(
+    source: Any,
+    settings: Settings | None = None,
+    *,
+    executor: Executor | None = None,
+    progress: Callable[[str, int], Any] | None = None,
+    errors: Any = None,
+    mask: Any = None,
+    times: Any = None,
+    unit: str | None = None,
+    **overrides: Any,
+) -> TSOLightCurveModel:
+    """Measure the light curve of a star in a time series of images.
+
+    Parameters
+    ----------
+    source : array, list, str, Path, model
+        A 3-D or 2-D array, a list of arrays, a FITS file, a list of FITS files, a folder, a
+        listing, an association, an open data model or a container of them.
+    settings : Settings, optional
+        The parameters; defaults otherwise.
+    executor : concurrent.futures.Executor, optional
+        Where batches of frames are measured.
+    progress : callable, optional
+        Called with a title and a number of frames; answers with an object with ``update(n)``
+        and ``close()``.
+    errors, mask : array, optional
+        For arrays: standard errors, and True where a pixel is bad, in the shape of the array.
+    times : array or astropy Time, optional
+        For arrays: mid-times, MJD UTC where they are plain numbers.
+    unit : str, optional
+        For arrays: unit of the values.
+    **overrides
+        Fields of `Settings`, such as ``radii=[3, 4.5]``, ``position=(31.2, 30.8)``.
+
+    Returns
+    -------
+    TSOLightCurveModel
+        The product, with tables and ``to_dataframe()``.
+
+    Raises
+    ------
+    ValueError
+        An input or parameter cannot be used; the message names it, what was found and what was
+        expected.
+    OSError
+        A file cannot be read.
+
+    Examples
+    --------
+    >>> product = measure(cube, radii=[3, 4.5], position=(31.2, 30.8))  # doctest: +SKIP
+    """
+    from tso_level3.product import build
+    from tso_level3.readers.front import open_exposure
+
+    settings = (settings or Settings()).replace(**overrides)
+    exposure = open_exposure(source, settings, errors=errors, mask=mask, times=times, unit=unit)
+    return build(run(exposure, settings, executor=executor, progress=progress))
+
+
+def photometry(source: Any, settings: Settings | None = None, **overrides: Any) -> pd.DataFrame:
+    """Measure a light curve and answer with a DataFrame.
+
+    Parameters
+    ----------
+    source, settings, **overrides
+        As for `measure`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row an integration; ``df['aperture photometry'][3.0]`` is the light curve at radius 3.
+    """
+    return measure(source, settings, **overrides).to_dataframe()
