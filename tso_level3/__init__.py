@@ -1,1 +1,40 @@
-"""tso_level3: light curves from JWST imaging time series."""
+"""Light curves from JWST imaging time series.
+
+Importing this package imports nothing else: every public name is fetched when it is first used,
+since stpipe and asdf look into every installed package when they start.
+"""
+
+from importlib import import_module
+from typing import Any
+
+from tso_level3._version import __version__
+
+_NAMES = {
+    "DQ_BITS": "flags",
+    "Flag": "flags",
+    "Settings": "settings",
+    "TSOLevel3Pipeline": "pipeline",
+    "TSOLightCurveModel": "product",
+    "TSOPhotometryStep": "step",
+    "crlb": "quality.crlb",
+    "measure": "run",
+    "open": "product",
+    "parameters": "parsfiles",
+    "photometry": "run",
+    "simulate_files": "simulate",
+    "simulation": "simulate",
+}
+
+__all__ = ["__version__", *_NAMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NAMES:
+        raise AttributeError(f"module 'tso_level3' has no attribute {name!r}")
+    value = getattr(import_module(f"tso_level3.{_NAMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_NAMES})

@@ -37,7 +37,6 @@ _VARIABLES = (
     "CRDS_CFGPATH_SINGLE",
     "CRDS_SERVER_URL",
 )
-_TIMEOUT = "CRDS_CLIENT_TIMEOUT_SECONDS"
 _SERVERLESS = "https://crds-serverless-mode.stsci.edu"
 
 #: A server that has not answered for so long [s] is taken to be silent.
@@ -116,9 +115,10 @@ def _reason(error: BaseException) -> str:
 @contextmanager
 def _patience() -> Iterator[None]:
     """Bound each wait for the server, unless the user has said how long it may be."""
-    before_socket, given = socket.getdefaulttimeout(), _TIMEOUT in os.environ
-    if not given:
-        os.environ[_TIMEOUT] = str(PATIENCE)
+    before_socket, before = socket.getdefaulttimeout(), config.get_client_timeout_seconds()
+    # CRDS writes its default of an hour into the environment, as if the user had said so.
+    if before == int(config.CLIENT_TIMEOUT.default):
+        config.CLIENT_TIMEOUT.set(PATIENCE)
     # Files are fetched without a timeout of their own.
     if before_socket is None:
         socket.setdefaulttimeout(PATIENCE)
@@ -126,8 +126,7 @@ def _patience() -> Iterator[None]:
         yield
     finally:
         socket.setdefaulttimeout(before_socket)
-        if not given:
-            os.environ.pop(_TIMEOUT, None)
+        config.CLIENT_TIMEOUT.set(before)
 
 
 @contextmanager

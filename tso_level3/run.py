@@ -275,8 +275,6 @@ def _light_curve(
 ) -> dict[str, np.ndarray]:
     """Lay the measurement out in the columns of the product."""
     times, a = exposure.times, choice.annulus
-    nothing = np.full(len(found.flags), np.nan)
-    has = found.background.shape[1] > 0
     with np.errstate(invalid="ignore", divide="ignore"):
         replaced = np.where(found.replaced != 0, found.replaced / flux, 0.0)
     out = {
@@ -285,9 +283,9 @@ def _light_curve(
         "time": times.time,
         "mjd_utc": times.mjd_utc,
         "bmjd_tdb": times.bmjd_tdb,
-        "background": found.background[:, a] if has else np.zeros_like(nothing),
-        "background_err": found.background_err[:, a] if has else np.zeros_like(nothing),
-        "background_area": found.background_area[:, a] if has else np.zeros_like(nothing),
+        "background": found.background[:, a],
+        "background_err": found.background_err[:, a],
+        "background_area": found.background_area[:, a],
         "cc_x": found.cc[:, 0],
         "cc_y": found.cc[:, 1],
         "cc_peak": found.cc[:, 2],

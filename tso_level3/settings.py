@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tso_level3.flags import dq_mask
-from tso_level3.parameters import check, coerce
-from tso_level3.parameters import parameter as _par
+from tso_level3.fields import check, coerce
+from tso_level3.fields import parameter as _par
 
 __all__ = ["Settings", "fields_of", "from_strings", "spec_text"]
 

@@ -181,11 +181,10 @@ def _without(out: Measurement, empty: np.ndarray) -> Measurement:
 
 
 def _backgrounds(values: np.ndarray, repaired: Repaired, plan: Plan) -> list[Background]:
-    """Measure the background in every annulus of the grid."""
+    """Measure the background in every annulus of the grid; one column of zeros without any."""
     n, how, fit = len(values), plan.background, repaired.fit
     if how.mode == "none":
-        nothing = Background(np.zeros(n), np.zeros(n), np.zeros(n))
-        return [nothing for _ in plan.annuli]
+        return [Background(np.zeros(n), np.zeros(n), np.zeros(n))]
     if how.mode == "annulus_clipped":
         return [
             clipped(values, repaired.bad, ring, sigma=how.sigma, stat=how.stat)
@@ -235,7 +234,7 @@ def _gauss(images: np.ndarray, cc: np.ndarray, flux: np.ndarray, plan: Plan):  #
         plan.weights.reshape(fit.ny, fit.nx),
         start,
         origin=(fit.x, fit.y),
-        constant=plan.background.mode != "none",
+        constant=plan.template.constant,
     )
 
 

@@ -268,7 +268,7 @@ class Measurement:
     Attributes
     ----------
     background, background_err, background_area : ndarray, (n, n_annuli)
-        For each annulus.
+        For each annulus; one column of zeros where there is none.
     cc : ndarray, (n, 3)
         x, y and normalised value of the peak of the cross-correlation.
     gauss, gauss_err : ndarray, (n, 6)

@@ -79,8 +79,6 @@ def net_flux(found: Measurement, annulus: int) -> tuple[np.ndarray, np.ndarray]:
     (ndarray, ndarray)
         Flux and its standard error, each (n, n_radii).
     """
-    if found.background.shape[1] == 0:
-        return found.sums, np.sqrt(found.variance)
     level = found.background[:, annulus, None]
     error = np.nan_to_num(found.background_err[:, annulus, None])
     flux = found.sums - level * found.areas
@@ -167,9 +165,7 @@ def judge(
 
 def _expected(found: Measurement, annulus: int, radius: int) -> dict[str, float]:
     """Median variances of the parts of the noise."""
-    error = 0.0
-    if found.background.shape[1]:
-        error = np.nan_to_num(found.background_err[:, annulus]) * found.areas[:, radius]
+    error = np.nan_to_num(found.background_err[:, annulus]) * found.areas[:, radius]
     total = found.variance[:, radius] + error**2
     read = found.read_variance[:, radius]
     return {

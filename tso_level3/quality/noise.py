@@ -10,8 +10,10 @@ __all__ = ["Averaging", "Scatter", "bin_size", "bins", "counted", "scatter_of", 
 
 _MAD = 1.4826022185056018
 _BIN_MINUTES = 10.0
-# Relative standard error of a scatter from the median absolute deviation of first differences.
+# Relative standard error of a scatter from the median absolute deviation of first and second
+# differences, times the root of their number.
 _DIFFERENCE_ERROR = 1.35
+_SECOND_ERROR = 1.6
 
 
 @dataclass(frozen=True)
@@ -135,14 +137,14 @@ def bin_size(time: np.ndarray, n: int) -> int:
     Returns
     -------
     int
-        At least 2, at most a twelfth of the exposure where that is more than 2.
+        At least 2, at most a 24th of the exposure where that is more than 2.
     """
     good = time[np.isfinite(time)]
-    size = max(n // 30, 2)
+    size = max(n // 48, 2)
     if good.size > 2:
         cadence = np.median(np.diff(good)) * 24 * 60
         if cadence > 0:
-            size = int(np.clip(round(_BIN_MINUTES / cadence), 2, max(n // 12, 2)))
+            size = int(np.clip(round(_BIN_MINUTES / cadence), 2, max(n // 24, 2)))
     return size
 
 
@@ -212,14 +214,15 @@ def scatter_of(
     raw = robust(step) / np.sqrt(2)
     fine = robust(np.diff(clean)) / np.sqrt(2)
     coarse = bins(clean, size)
-    binned = robust(np.diff(coarse)) / np.sqrt(2)
+    # Second differences: neither a trend nor the steep sides of a transit count.
+    binned = robust(np.diff(coarse, n=2)) / np.sqrt(6)
     n, n_bins = int(good.sum()), int(np.isfinite(coarse).sum())
     white = fine / np.sqrt(size)
     score, error = fine, fine * _DIFFERENCE_ERROR / np.sqrt(n)
-    if n_bins >= 8 and np.isfinite(binned):
+    if n_bins >= 16 and np.isfinite(binned):
         long = binned * np.sqrt(size)
         score = np.sqrt(0.5 * (fine**2 + long**2))
-        long_error = long * _DIFFERENCE_ERROR / np.sqrt(n_bins)
+        long_error = long * _SECOND_ERROR / np.sqrt(n_bins)
         error = np.hypot(fine * error, long * long_error) / (2 * score)
     return Scatter(raw, fine, robust(follows[good]), binned, white, float(score), float(error))
 
@@ -251,7 +254,7 @@ def time_averaging(flux: np.ndarray, use: np.ndarray) -> Averaging:
     Returns
     -------
     Averaging
-        The curve over bins of 1, 2, 4, ... integrations, as long as there are 8 bins.
+        The curve over bins of 1, 2, 4, ... integrations, as long as there are 16 bins.
 
     References
     ----------
@@ -259,15 +262,13 @@ def time_averaging(flux: np.ndarray, use: np.ndarray) -> Averaging:
     """
     values = flux[use & np.isfinite(flux)]
     middle = np.median(values) if values.size else np.nan
-    if values.size < 8 or not middle > 0:
+    if values.size < 16 or not middle > 0:
         empty = np.zeros(0)
         return Averaging(empty.astype(int), empty, empty)
     values = values / middle
     sizes = [1]
-    while len(values) // (sizes[-1] * 2) >= 8:
+    while len(values) // (sizes[-1] * 2) >= 16:
         sizes.append(sizes[-1] * 2)
-    measured = np.array([robust(np.diff(bins(values, size))) / np.sqrt(2) for size in sizes])
-    number = np.array([len(values) // size for size in sizes])
-    # The mean of bins of white noise: the last factor is of the estimate with few bins.
-    white = measured[0] / np.sqrt(sizes) * np.sqrt(number / np.maximum(number - 1, 1))
+    measured = np.array([robust(np.diff(bins(values, s), n=2)) / np.sqrt(6) for s in sizes])
+    white = measured[0] / np.sqrt(sizes)
     return Averaging(np.array(sizes), measured, white)

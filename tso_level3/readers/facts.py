@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from astropy.io import fits
 
 from tso_level3.frames import Optics
 from tso_level3.readers.errors import InputError
@@ -92,12 +91,12 @@ _SPECTRA = {
 }
 
 
-def tree_of(*headers: fits.Header) -> dict[str, Any]:
+def tree_of(*headers: Mapping[str, Any]) -> dict[str, Any]:
     """Read the facts from headers.
 
     Parameters
     ----------
-    *headers : astropy.io.fits.Header
+    *headers : mapping
         Where a keyword stands in several, the first counts.
 
     Returns

