@@ -233,9 +233,14 @@ def _unpacked(value: object) -> object:
 
 
 def _for_stacking(table: QTable) -> QTable:
-    """Keep the metadata that `astropy.table.vstack` leaves as it is."""
+    """Leave what `astropy.table.vstack` joins without complaint: plain metadata, equal units."""
     plain = (str, int, float, bool, type(None))
     table.meta = {key: value for key, value in table.meta.items() if isinstance(value, plain)}
+    for name in ("annulus_sum", "annulus_mean", "aperture_bkg"):
+        for column in (name, f"{name}_err"):
+            # bare in a segment that quotes the fit, not in one that quotes an aperture
+            if table[column].unit is None:
+                table[column] = np.asarray(table[column]) << table["net_aperture_sum"].unit
     return table
 
 
