@@ -131,7 +131,7 @@ def make_result(n_int=200, *, seed=3, quoted="aperture", **changes):
             "inputs": [{"name": "a_calints.fits", "size": np.int64(2880), "frames": (0, n_int)}],
             "time_scale": "BMJD_TDB",
             "kernel": {"kind": "jwst", "oversample": np.int64(4)},
-            "center": "psf",
+            "aperture_center": {"source": "gauss", "moving": False},
             "nothing": None,
             "notes": ("Jy of an aperture is not aperture-corrected.",),
         },

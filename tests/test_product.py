@@ -85,6 +85,28 @@ def test_metadata_of_the_input_is_kept(model):
     assert meta.filename == metadata()["meta"]["filename"]
 
 
+def test_metadata_as_it_is_read_from_a_file(result, tmp_path, caplog):
+    from stdatamodels.jwst.datamodels import CubeModel
+    from stdatamodels.jwst.datamodels.util import read_metadata
+
+    path = str(tmp_path / "x_calints.fits")
+    with CubeModel((3, 8, 8)) as cube:
+        cube.update(metadata())
+        cube.meta.wcs = world_coordinates()
+        cube.cal_logs = {"calwebb_image2": ["a line", "another"]}
+        cube.save(path)
+        expected = cube.to_flat_dict(include_arrays=False)
+    model = build(dataclasses.replace(result, meta=read_metadata(path, flatten=False)))
+    found = model.to_flat_dict(include_arrays=False)
+    # These the product says of itself; world coordinates are not read with the metadata.
+    own = ("meta.bunit_data", "meta.date", "meta.model_type", "meta.wcs")
+    kept = [key for key in expected if key.startswith("meta.") and key not in own]
+    assert len(kept) > 20
+    assert {key: found.get(key) for key in kept} == {key: expected[key] for key in kept}
+    assert not model.meta.hasattr("wcs")
+    assert not caplog.records
+
+
 def test_metadata_without_the_node_above(result, model):
     bare = build(dataclasses.replace(result, meta=metadata()["meta"]))
     assert bare.meta.instrument.instance == model.meta.instrument.instance
@@ -585,6 +607,27 @@ def test_qtable_has_the_official_columns(model, result):
     assert "r=3 pixels" in table.meta["apertures"]
     # The table may be stacked with those of other segments, which joins lists.
     assert all(value is None or isinstance(value, str) for value in table.meta.values())
+
+
+def test_qtable_says_where_the_background_is_from(result):
+    info = dict(result.info)
+    for background, text in (("none", "No background"), ("frame", "in the frame outside")):
+        info["settings"] = info["settings"] | {"background": background}
+        light_curve = result.light_curve | {"background": np.full(N_INT, np.nan)}
+        model = build(dataclasses.replace(result, info=info, light_curve=light_curve))
+        table = model.to_qtable()
+        assert text in table.meta["apertures"]
+        np.testing.assert_array_equal(table["aperture_sum"].value, model.flux)
+
+
+def test_qtable_centroids_are_those_the_apertures_follow(result):
+    light_curve = dict(result.light_curve)
+    light_curve["gauss_x"] = light_curve["psf_x"] + 0.25
+    table = build(dataclasses.replace(result, light_curve=light_curve)).to_qtable()
+    np.testing.assert_array_equal(table["centroid_x"].value, light_curve["gauss_x"])
+    light_curve["gauss_x"] = np.full(N_INT, np.nan)
+    table = build(dataclasses.replace(result, light_curve=light_curve)).to_qtable()
+    np.testing.assert_array_equal(table["centroid_x"].value, light_curve["psf_x"])
 
 
 def test_qtable_of_the_fit():

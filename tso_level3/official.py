@@ -73,9 +73,8 @@ def _meta(model: TSOLightCurveModel) -> dict[str, Any]:
         how = "Photometry of tso_level3, measured by the fit of the exposure's own mean image."
     else:
         how = (
-            f"Photometry of tso_level3, measured in a circular aperture of r={quoted.radius:g} "
-            "pixels. Background calculated in a circular annulus with "
-            f"r_inner={quoted.radius_inner:g} pixels and r_outer={quoted.radius_outer:g} pixels."
+            "Photometry of tso_level3, measured in a circular aperture of "
+            f"r={quoted.radius:g} pixels. {_background_of(model)}"
         )
     return {
         "instrument": meta.instrument.name,
@@ -87,6 +86,19 @@ def _meta(model: TSOLightCurveModel) -> dict[str, Any]:
         "target_name": meta.target.catalog_name,
         "apertures": how,
     }
+
+
+def _background_of(model: TSOLightCurveModel) -> str:
+    """Say where the background was measured."""
+    quoted, settings = model.quoted, model.meta.tso_level3.instance.get("settings", {})
+    if settings.get("background") == "none":
+        return "No background subtraction was performed."
+    if settings.get("background") == "frame" or not np.isfinite(quoted.radius_inner):
+        return "Background calculated in the frame outside the star."
+    return (
+        "Background calculated in a circular annulus with "
+        f"r_inner={quoted.radius_inner:g} pixels and r_outer={quoted.radius_outer:g} pixels."
+    )
 
 
 def _sums(model: TSOLightCurveModel) -> dict[str, np.ndarray]:
@@ -102,9 +114,11 @@ def _sums(model: TSOLightCurveModel) -> dict[str, np.ndarray]:
     mean, mean_err = _values(model, "background"), _values(model, "background_err")
     area = _values(model, "background_area")
     under, under_err = mean * quoted.area, mean_err * quoted.area
+    # Where no background was taken, nothing is to be put back.
+    back, back_err = np.nan_to_num(under), np.nan_to_num(under_err)
     return {
-        "aperture_sum": net + under,
-        "aperture_sum_err": np.sqrt(np.maximum(net_err**2 - under_err**2, 0.0)),
+        "aperture_sum": net + back,
+        "aperture_sum_err": np.sqrt(np.maximum(net_err**2 - back_err**2, 0.0)),
         "annulus_sum": mean * area,
         "annulus_sum_err": mean_err * area,
         "annulus_mean": mean,
@@ -119,7 +133,7 @@ def _sums(model: TSOLightCurveModel) -> dict[str, np.ndarray]:
 def _centre_source(model: TSOLightCurveModel) -> str:
     """Name the centroid that the apertures follow, or the best there is."""
     made = model.meta.tso_level3.instance
-    named = [made.get("center"), made.get("settings", {}).get("center")]
+    named = [made.get("aperture_center", {}).get("source"), made.get("settings", {}).get("center")]
     for source in (*named, "psf", "gauss"):
         if source in {"psf", "gauss", "cc"} and np.isfinite(_values(model, f"{source}_x")).any():
             return source

@@ -331,7 +331,8 @@ def _write_facts(axis: Axes, model: TSOLightCurveModel) -> None:
         lines.append("flux: fit of the mean image")
     else:
         lines.append(f"aperture: r = {quoted.radius:g} pix")
-        lines.append(f"annulus: {quoted.radius_inner:g} to {quoted.radius_outer:g} pix")
+        if np.isfinite(quoted.radius_inner):
+            lines.append(f"annulus: {quoted.radius_inner:g} to {quoted.radius_outer:g} pix")
     if rows:
         row = rows[0]
         lines += [

@@ -60,6 +60,9 @@ def metadata_of(tree: Mapping[str, Any]) -> dict[str, Any]:
     # The product says these of itself.
     for name in ("model_type", "date", "tso_level3"):
         meta.pop(name, None)
+    # Read from a file without its objects, this is a tree that computes nothing.
+    if isinstance(meta.get("wcs"), Mapping):
+        del meta["wcs"]
     found = {"meta": meta}
     if isinstance(inner, Mapping) and isinstance(tree.get("cal_logs"), Mapping):
         found["cal_logs"] = dict(tree["cal_logs"])
