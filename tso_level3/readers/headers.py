@@ -309,9 +309,7 @@ def _axes(path: Path, header: Cards, prefix: str, index: int) -> tuple[int, ...]
     return axes
 
 
-def _whole(
-    path: Path, header: Cards, key: str, index: int, default: int | None = None
-) -> int:
+def _whole(path: Path, header: Cards, key: str, index: int, default: int | None = None) -> int:
     found = value(header, key, default)
     if isinstance(found, bool) or not isinstance(found, int):
         raise InputError(f"{path}: {key} = {found!r} found in HDU {index}, expected a whole number")
