@@ -65,6 +65,20 @@ def test_figure_shows_the_quoted_flux(model):
     assert "WASP-39" in figure.get_suptitle()
 
 
+@pytest.mark.parametrize(
+    ("span", "label", "bins"),
+    [(5.0, "hours from BMJD TDB", "10-minute"), (0.5, "minutes from BMJD TDB", "2-minute")],
+)
+def test_axis_and_bins_go_by_the_length(span, label, bins):
+    result = make_result(500)
+    time = result.light_curve["time"]
+    time[:] = time[0] + np.linspace(0.0, span / 24.0, len(time))
+    figure = plots.light_curve(build(result))
+    assert any(axis.get_xlabel().startswith(label) for axis in figure.axes)
+    texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert f"{bins} means" in texts
+
+
 def test_wild_and_missing_points_do_not_set_the_scale():
     result = make_result(300)
     calm = plots.light_curve(build(result)).axes[0].get_ylim()

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["bin_means", "light_curve"]
 
 _BLUE, _ORANGE, _RED, _GREY = "#1f5fa8", "#d97706", "#b91c1c", "#6b7280"
-_BIN_MINUTES = 10.0
+#: Widths of the bins [min], and how many bins an exposure should have at least.
+_BIN_MINUTES, _MIN_BINS = (10.0, 5.0, 2.0, 1.0, 0.5), 12
 
 #: What is marked, from the gravest down: a point is marked once. The other flags say how a value
 #: was got, and hold for whole exposures; they are not marked.
@@ -103,13 +104,13 @@ def light_curve(model: TSOLightCurveModel, path: str | os.PathLike | None = None
     grid = figure.add_gridspec(5, 2, width_ratios=(4.2, 1), height_ratios=(3.2, 1, 1, 1, 1))
     axes = [figure.add_subplot(grid[0, 0])]
     axes += [figure.add_subplot(grid[k, 0], sharex=axes[0]) for k in range(1, 5)]
-    hours, label = _hours(model)
-    _draw_flux(axes[0], model, hours)
-    _draw_followed(axes[1:], model, hours)
+    times, label, minute = _axis_times(model)
+    _draw_flux(axes[0], model, times, minute)
+    _draw_followed(axes[1:], model, times)
     for axis in axes[:-1]:
         axis.tick_params(labelbottom=False)
     axes[-1].set_xlabel(label)
-    _mark_events(axes, model, hours)
+    _mark_events(axes, model, times)
     _write_facts(figure.add_subplot(grid[0, 1]), model)
     _draw_template(figure.add_subplot(grid[1:3, 1]), model)
     figure.suptitle(_title(model), fontsize=12)
@@ -130,30 +131,39 @@ def _save(figure: Figure, path: Path) -> None:
         figure.savefig(temporary, format=form, dpi=120)
 
 
-def _hours(model: TSOLightCurveModel) -> tuple[np.ndarray, str]:
-    """Times for people, from the start of the exposure, and what the axis says of them."""
+def _axis_times(model: TSOLightCurveModel) -> tuple[np.ndarray, str, float]:
+    """Times for people, from the start of the exposure: values, label, and how many a minute."""
     time = np.asarray(model.light_curve["time"], dtype=float)
     if model.time_scale == "none" or not np.isfinite(time).any():
-        return np.asarray(model.light_curve["integration"], dtype=float), "integration"
+        return np.asarray(model.light_curve["integration"], dtype=float), "integration", np.nan
     start = np.floor(np.nanmin(time) * 1e4) / 1e4
     scale = model.time_scale.replace("_", " ")
-    return (time - start) * 24.0, f"hours from {scale} {start:.4f}"
+    name, factor = ("hours", 24.0) if np.nanmax(time) - start > 0.03 else ("minutes", 1440.0)
+    return (time - start) * factor, f"{name} from {scale} {start:.4f}", factor / 1440.0
 
 
-def _draw_flux(axis: Axes, model: TSOLightCurveModel, hours: np.ndarray) -> None:
+def _bin_width(times: np.ndarray, minute: float) -> tuple[float, str]:
+    """Width of the bins of the flux, and what to call them."""
+    # Without times a bin is twenty integrations.
+    if not np.isfinite(minute):
+        return 20.0, "means of 20"
+    span = np.nanmax(times) - np.nanmin(times)
+    widths = [width for width in _BIN_MINUTES if width * minute * _MIN_BINS <= span]
+    width = widths[0] if widths else _BIN_MINUTES[-1]
+    return width * minute, f"{width:g}-minute means"
+
+
+def _draw_flux(axis: Axes, model: TSOLightCurveModel, times: np.ndarray, minute: float) -> None:
     flux, error = model.flux, model.flux_err
     median = np.nanmedian(flux) if np.isfinite(flux).any() else 1.0
     flux, error = flux / median, error / abs(median)
     size = 3 if len(flux) > 300 else 6
-    axis.plot(hours, flux, ".", color=_GREY, ms=size, alpha=0.5, label="integrations", zorder=1)
+    axis.plot(times, flux, ".", color=_GREY, ms=size, alpha=0.5, label="integrations", zorder=1)
     _typical_error(axis, error)
-    has_times = model.time_scale != "none"
-    # Without times a bin is twenty integrations.
-    width = _BIN_MINUTES / 60.0 if has_times else 20.0
-    binned = bin_means(hours, flux, error, width)
+    width, text = _bin_width(times, minute)
+    binned = bin_means(times, flux, error, width)
     # Few bins, or bins of few, say nothing that the integrations do not.
-    if 3 <= len(binned["time"]) <= np.isfinite(hours).sum() / 3:
-        text = f"{_BIN_MINUTES:g}-minute means" if has_times else "means of 20"
+    if 3 <= len(binned["time"]) <= np.isfinite(times).sum() / 3:
         axis.errorbar(
             binned["time"],
             binned["value"],
@@ -166,7 +176,7 @@ def _draw_flux(axis: Axes, model: TSOLightCurveModel, hours: np.ndarray) -> None
             zorder=3,
         )
     _set_limits(axis, flux, error)
-    _mark_flags(axis, model, hours, flux)
+    _mark_flags(axis, model, times, flux)
     axis.set_ylabel("relative flux")
     axis.ticklabel_format(axis="y", useOffset=False)
     # Above the axes, where it hides no point.
@@ -212,7 +222,7 @@ def _typical_error(axis: Axes, error: np.ndarray) -> None:
     axis.callbacks.connect("ylim_changed", follow)
 
 
-def _mark_flags(axis: Axes, model: TSOLightCurveModel, hours: np.ndarray, flux: np.ndarray) -> None:
+def _mark_flags(axis: Axes, model: TSOLightCurveModel, times: np.ndarray, flux: np.ndarray) -> None:
     flags = np.asarray(model.light_curve["flags"]).astype(np.int64)
     low, high = axis.get_ylim()
     edge = 0.02 * (high - low)
@@ -221,7 +231,7 @@ def _mark_flags(axis: Axes, model: TSOLightCurveModel, hours: np.ndarray, flux: 
     for beyond, marker in ((flux > high, "^"), (flux < low, "v")):
         if beyond.any():
             text = f"beyond ({beyond.sum()})"
-            axis.plot(hours[beyond], shown[beyond], marker, color=_GREY, ms=5, label=text)
+            axis.plot(times[beyond], shown[beyond], marker, color=_GREY, ms=5, label=text)
     marked = np.zeros(len(flags), dtype=bool)
     for bits, text, marker, color in _MARKED:
         here = ((flags & int(bits)) != 0) & ~marked
@@ -229,7 +239,7 @@ def _mark_flags(axis: Axes, model: TSOLightCurveModel, hours: np.ndarray, flux: 
         # A flag that nearly all bear says nothing of a single point.
         if here.any() and here.sum() < 0.5 * len(flags):
             axis.plot(
-                hours[here],
+                times[here],
                 shown[here],
                 marker,
                 mec=color,
@@ -240,21 +250,21 @@ def _mark_flags(axis: Axes, model: TSOLightCurveModel, hours: np.ndarray, flux: 
                 zorder=2,
             )
     settling = (flags & int(Flag.SETTLING)) != 0
-    if settling.any() and np.isfinite(hours[settling]).any():
-        first, last = np.nanmin(hours[settling]), np.nanmax(hours[settling])
+    if settling.any() and np.isfinite(times[settling]).any():
+        first, last = np.nanmin(times[settling]), np.nanmax(times[settling])
         axis.axvspan(first, last, color=_ORANGE, alpha=0.12, lw=0, label="settling")
 
 
-def _mark_events(axes: list[Axes], model: TSOLightCurveModel, hours: np.ndarray) -> None:
+def _mark_events(axes: list[Axes], model: TSOLightCurveModel, times: np.ndarray) -> None:
     for event in model.events:
         row = int(event["integration"])
-        if event["kind"] == "settling" or not 0 <= row < len(hours):
+        if event["kind"] == "settling" or not 0 <= row < len(times):
             continue
         for axis in axes:
-            axis.axvline(hours[row], color=_RED, lw=1, ls="--", alpha=0.8)
+            axis.axvline(times[row], color=_RED, lw=1, ls="--", alpha=0.8)
         axes[0].annotate(
             f"{event['kind']} {float(event['size']) * 1e6:+.0f} ppm",
-            (hours[row], 0.95),
+            (times[row], 0.95),
             xycoords=("data", "axes fraction"),
             xytext=(4, 0),
             textcoords="offset points",
@@ -263,7 +273,7 @@ def _mark_events(axes: list[Axes], model: TSOLightCurveModel, hours: np.ndarray)
         )
 
 
-def _draw_followed(axes: list[Axes], model: TSOLightCurveModel, hours: np.ndarray) -> None:
+def _draw_followed(axes: list[Axes], model: TSOLightCurveModel, times: np.ndarray) -> None:
     table = model.light_curve
     source = "psf" if np.isfinite(np.asarray(table["psf_x"])).any() else "cc"
     unit = f" [{table['background'].unit}]" if table["background"].unit else ""
@@ -278,7 +288,7 @@ def _draw_followed(axes: list[Axes], model: TSOLightCurveModel, hours: np.ndarra
         for name, color in zip(names, (_BLUE, _ORANGE)):
             values = np.asarray(table[name], dtype=float)
             size = 2.5 if len(values) > 300 else 6
-            axis.plot(hours, values, ".", color=color, ms=size, alpha=0.6, label=name[-1])
+            axis.plot(times, values, ".", color=color, ms=size, alpha=0.6, label=name[-1])
             shown.append(values[np.isfinite(values)])
         values = np.concatenate(shown)
         if len(values) and np.ptp(values) > 0:
@@ -288,7 +298,12 @@ def _draw_followed(axes: list[Axes], model: TSOLightCurveModel, hours: np.ndarra
         axis.set_ylabel(label, fontsize=9)
         axis.tick_params(labelsize=8)
         if len(names) > 1:
-            axis.legend(loc="upper right", fontsize=8, markerscale=3, ncols=2, frameon=False)
+            # Beside the axes, where it hides no point.
+            legend = axis.legend(
+                loc="upper left", bbox_to_anchor=(1.02, 1), fontsize=8, markerscale=2, frameon=False
+            )
+            # The column on the right has room there.
+            legend.set_in_layout(False)
 
 
 def _draw_template(axis: Axes, model: TSOLightCurveModel) -> None:
@@ -316,8 +331,9 @@ def _draw_template(axis: Axes, model: TSOLightCurveModel) -> None:
     axis.plot(*center, "+", color="white", ms=8)
     if np.isfinite(model.chosen_radius):
         axis.add_patch(Circle(center, model.chosen_radius, fill=False, ec="white", lw=1))
-    axis.set_xlim(x0 - 0.5, x0 + nx - 0.5)
-    axis.set_ylim(y0 - 0.5, y0 + ny - 0.5)
+    reach = max(3.0 * model.chosen_radius, 12.0) if np.isfinite(model.chosen_radius) else np.inf
+    axis.set_xlim(max(x0 - 0.5, center[0] - reach), min(x0 + nx - 0.5, center[0] + reach))
+    axis.set_ylim(max(y0 - 0.5, center[1] - reach), min(y0 + ny - 0.5, center[1] + reach))
     axis.set_title("mean image", fontsize=9)
     axis.tick_params(labelsize=8)
 
@@ -348,8 +364,9 @@ def _write_facts(axis: Axes, model: TSOLightCurveModel) -> None:
         step = robust_scatter(np.diff(finite)) / np.sqrt(2.0) / abs(np.median(finite))
         lines.append(f"point to point: {step * 1e6:.0f} ppm")
     lines.append(f"integrations: {len(flux)}")
-    flagged = int((np.asarray(model.light_curve["flags"]) != 0).sum())
-    lines.append(f"flagged: {flagged}")
+    marked = int(np.bitwise_or.reduce([int(bits) for bits, *_ in _MARKED]))
+    flags = np.asarray(model.light_curve["flags"]).astype(np.int64)
+    lines.append(f"marked: {int(((flags & marked) != 0).sum())}")
     axis.text(0.0, 0.95, "\n".join(lines), va="top", fontsize=9, transform=axis.transAxes)
 
 
