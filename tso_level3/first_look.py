@@ -35,7 +35,11 @@ _SAMPLE_BYTES = 24_000_000
 _GLANCE_BYTES = 40_000_000
 #: Below this correlation with its kernel a star is too faint, or none.
 FAINT = 0.3
-_SEARCH = 65
+# Farther than this [pix] from where it is expected no star is looked for.
+_SEARCH = 32.0
+# Widths [pix] of the Gaussians that are tried where the first is not convincing.
+_WIDER = (5.0, 8.0, 12.0, 20.0)
+_CONVINCING = 0.8
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,8 +256,7 @@ def _find(
 ) -> Found:
     """Find the star on the median image, with the kernel that fits it."""
     optics = exposure.optics
-    side = settings.search_box_width or _SEARCH
-    radius = max(side // 2, 2)
+    radius = _search_radius(exposure, settings)
     mask = ~np.isfinite(image)
     if is_weak_lens(optics) and settings.kernel in ("auto", "jwst", "empirical"):
         return _find_defocused(image, mask, optics, expected, radius)
@@ -262,16 +265,50 @@ def _find(
     if not np.isfinite(peak.value):
         peak = acquire(image, mask, kernel, near=expected, radius=radius, min_overlap=0.2)
     if not np.isfinite(peak.value):
-        raise ValueError(
-            f"position: no star found within {radius} pixels of ({expected[0]:.1f}, "
-            f"{expected[1]:.1f}), expected one"
-        )
+        raise _no_star(expected, radius)
     fwhm = kernels.fwhm(kernel)
     if kernel.kind == "gaussian":
-        kernel, fwhm = _own_gaussian(image, peak.x, peak.y, kernel, fwhm)
+        kernel, peak = _best_gaussian(image, mask, kernel, peak, expected, radius)
+        kernel, fwhm = _own_gaussian(image, peak.x, peak.y, kernel, kernels.fwhm(kernel))
         better = acquire(image, mask, kernel, near=(peak.x, peak.y), radius=max(fwhm, 3.0))
         peak = better if np.isfinite(better.value) else peak
     return Found(peak.x, peak.y, peak.value, peak.overlap, kernel, fwhm)
+
+
+def _search_radius(exposure: Exposure, settings: Settings) -> float:
+    """Say how far from the expected position the star may be."""
+    if settings.search_box_width is not None:
+        return max(settings.search_box_width / 2, 2.0)
+    if settings.position is None and exposure.position is None:
+        # The centre of the frame is no more than a guess.
+        return float(max(exposure.shape))
+    return _SEARCH
+
+
+def _no_star(expected: tuple[float, float], radius: float) -> ValueError:
+    return ValueError(
+        f"position: no star found within {radius:g} pixels of ({expected[0]:.1f}, "
+        f"{expected[1]:.1f}), expected one"
+    )
+
+
+def _best_gaussian(
+    image: np.ndarray,
+    mask: np.ndarray,
+    kernel: Any,
+    peak: Any,
+    expected: tuple[float, float],
+    radius: float,
+) -> tuple[Any, Any]:
+    """Try wider Gaussians where the first resembles the star little: blurred or saturated ones."""
+    for fwhm in _WIDER:
+        if peak.value > _CONVINCING:
+            break
+        other = kernels.choose_kernel("gaussian", fwhm=fwhm)
+        found = acquire(image, mask, other, near=expected, radius=radius)
+        if found.value > peak.value:
+            kernel, peak = other, found
+    return kernel, peak
 
 
 def _find_defocused(
@@ -295,10 +332,7 @@ def _find_defocused(
     nominal = {"WLP8": 8.0, "WLM8": -8.0, "WLP4": 4.0}[is_weak_lens(optics)]
     refined = refine_defocus(image, mask, make, expected, scan=scan_range(nominal), radius=radius)
     if not np.isfinite(refined.correlation):
-        raise ValueError(
-            f"position: no star found within {radius:g} pixels of ({expected[0]:.1f}, "
-            f"{expected[1]:.1f}), expected one"
-        )
+        raise _no_star(expected, radius)
     peak = acquire(image, mask, refined.kernel, near=(refined.x, refined.y), radius=3.0)
     return Found(
         refined.x,

@@ -199,7 +199,9 @@ def _result(
         "unit": exposure.unit,
         "aperture_corrected": False,
         "errors_known": bool(exposure.has_errors),
-        "notes": [*exposure.notes, *exposure.times.notes, *plan.info.get("notes", [])],
+        "notes": list(
+            dict.fromkeys([*exposure.notes, *exposure.times.notes, *plan.info.get("notes", [])])
+        ),
         "mode": plan.info.get("mode", ""),
         "kernel": plan.info.get("kernel", {}),
         "acquisition": plan.info.get("acquisition", {}),
