@@ -12,6 +12,14 @@ for name in ("CRDS_PATH", "CRDS_SERVER_URL"):
     os.environ.pop(name, None)
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--all-broken-files",
+        action="store_true",
+        help="try every damaged file of tests/test_broken_files.py, not a sample",
+    )
+
+
 @pytest.fixture(scope="session")
 def shared_data():
     """The folder of real images and reference PSFs; the test is skipped where it is absent."""

@@ -6,9 +6,12 @@ the pipeline. A file is never opened as a data model, which would read all of it
 
 from __future__ import annotations
 
+import io
 import logging
 import threading
-from collections.abc import Mapping
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -255,9 +258,9 @@ class AsdfFrames:
         try:
             with self._lock, quiet():
                 if self._file is None:
-                    import asdf
-
-                    self._file = asdf.open(self.path, lazy_tree=True, memmap=True)
+                    stack = ExitStack()
+                    weakref.finalize(self, stack.close)
+                    self._file = stack.enter_context(_open_asdf(Path(self.path)))
                 for name, key in self.keys.items():
                     if name.startswith("var_") and not variances:
                         continue
@@ -270,6 +273,15 @@ class AsdfFrames:
         except Exception as problem:
             raise OSError(f"{self.path}: cannot be read ({brief(problem)})") from problem
         return Pixels(**out)
+
+
+@contextmanager
+def _open_asdf(path: Path) -> Iterator[Any]:
+    """Open an ASDF file, and close it whatever is wrong with it."""
+    import asdf
+
+    with path.open("rb") as stream, asdf.open(stream, lazy_tree=True, memmap=True) as file:
+        yield file
 
 
 def asdf_part(path: Path, settings: Settings) -> Part:
@@ -292,12 +304,10 @@ def asdf_part(path: Path, settings: Settings) -> Part:
     InputError
         It cannot be read or holds no images.
     """
-    import asdf
-
     check_file(path)
     record = describe_file(path, checksum=settings.checksum)
     try:
-        with quiet(), asdf.open(path, lazy_tree=True, memmap=True) as file:
+        with quiet(), _open_asdf(path) as file:
             content = file.tree
             tree = plain(_without_wcs(content.get("meta", {})))
             shapes = {
@@ -386,13 +396,10 @@ def _world(exposure: Exposure) -> Any:
     path = getattr(getattr(source, "file", None), "label", None) or getattr(source, "path", None)
     if path is None:
         return None
-    import asdf
-
     if str(path).endswith(".asdf"):
-        with asdf.open(path, lazy_tree=True) as file:
+        with _open_asdf(Path(path)) as file:
             return file.tree["meta"]["wcs"]
-    import io
-
+    import asdf
     from astropy.io import fits
 
     with fits.open(path) as hdus:
