@@ -124,21 +124,7 @@ def detrend(
     time, flux = np.array(time, dtype=float), np.array(flux, dtype=float)
     known = flux_err is not None and np.isfinite(flux_err).any()
     flux_err = np.array(flux_err, dtype=float) if known else np.full(flux.shape, np.nan)
-    if isinstance(order, bool) or int(order) != order or order < 0:
-        raise ValueError(f"order: {order!r} found, expected a whole number of 0 or more")
-    outside = _outside(time, window)
-    finite = np.isfinite(time) & np.isfinite(flux)
-    for name, values in vectors.items():
-        if not np.isfinite(values).any():
-            raise ValueError(f"vectors: {name} without a finite value found, expected numbers")
-        finite &= np.isfinite(values)
-    start = finite & outside & (np.isfinite(flux_err) & (flux_err > 0) if known else True)
-    n_terms = 1 + int(order) + len(vectors)
-    if start.sum() <= n_terms:
-        raise ValueError(
-            f"detrending: {int(start.sum())} usable integrations outside the window found, "
-            f"expected more than the {n_terms} terms of the fit"
-        )
+    finite, start = _usable(time, flux, flux_err if known else None, vectors, order, window)
     design, names = _design(time, vectors, int(order), start)
     weights = 1.0 / flux_err if known else np.ones(len(flux))
     used = _without_outliers(design, flux, weights, start)
@@ -164,6 +150,34 @@ def detrend(
         scatter_before=robust_scatter(flux[start] / np.median(flux[start])),
         scatter_after=robust_scatter(relative[start]),
     )
+
+
+def _usable(
+    time: np.ndarray,
+    flux: np.ndarray,
+    flux_err: np.ndarray | None,
+    vectors: Mapping[str, np.ndarray],
+    order: int,
+    window: Sequence[float] | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mark the rows with all their values, and of them those that may be in the fit."""
+    if isinstance(order, bool) or int(order) != order or order < 0:
+        raise ValueError(f"order: {order!r} found, expected a whole number of 0 or more")
+    finite = np.isfinite(time) & np.isfinite(flux)
+    for name, values in vectors.items():
+        if not np.isfinite(values).any():
+            raise ValueError(f"vectors: {name} without a finite value found, expected numbers")
+        finite &= np.isfinite(values)
+    usable = finite & _outside(time, window)
+    if flux_err is not None:
+        usable &= np.isfinite(flux_err) & (flux_err > 0)
+    n_terms = 1 + int(order) + len(vectors)
+    if usable.sum() <= n_terms:
+        raise ValueError(
+            f"detrending: {int(usable.sum())} usable integrations outside the window found, "
+            f"expected more than the {n_terms} terms of the fit"
+        )
+    return finite, usable
 
 
 def _outside(time: np.ndarray, window: Sequence[float] | None) -> np.ndarray:
