@@ -20,7 +20,13 @@ from tso_level3.crds_optional import CrdsOptional
 from tso_level3.readers.front import open_exposure
 from tso_level3.run import run
 from tso_level3.settings import Settings, fields_of, from_strings, spec_text
-from tso_level3.step_errors import OneSentence, StepError, check_parameters, in_one_sentence
+from tso_level3.step_errors import (
+    OneSentence,
+    StepError,
+    check_parameters,
+    in_one_sentence,
+    plain_values,
+)
 from tso_level3.step_hosts import heard, host_of
 from tso_level3.step_inputs import (
     cut_to_subarray,
@@ -70,7 +76,7 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._host: Step | None = None
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **plain_values(kwargs))
         check_parameters(self._parameters())
 
     def run(self, *args: Any) -> Any:
@@ -159,8 +165,8 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
             source = self._located(source)
             exposure = open_exposure(source, settings, gain=self._gain(source, settings))
             model = product.build(run(exposure, settings))
-        if self.parent is None and self.search_attr("_input_filename") is None:
-            self._input_filename = root_name(source, exposure.inputs)
+        if self.parent is None:
+            self._input_filename = root_name(source, exposure.inputs) or self._input_filename
         log.info("%s, %.1f s", _summary(model), time.perf_counter() - begun)
         return model
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 from jwst.stpipe.core import JwstStep
 from stpipe.exceptions import StpipeExitException, ValidationError
 
@@ -89,6 +90,31 @@ def check_parameters(values: Mapping[str, object]) -> None:
         from_strings({name: value for name, value in values.items() if name in known})
 
 
+def plain_values(values: Mapping[str, object]) -> dict[str, object]:
+    """Bring parameters into forms that stpipe's validation takes.
+
+    Parameters
+    ----------
+    values : mapping
+        Name to value; those that are not parameters of the measurement are left alone.
+
+    Returns
+    -------
+    dict
+        The same with lists for arrays, and None for the word.
+    """
+    optional = {item.name: item.default is None for item in fields_of()}
+    plain = dict(values)
+    for name, value in values.items():
+        if name not in optional:
+            continue
+        if isinstance(value, (np.ndarray, np.generic)):
+            plain[name] = value.tolist()
+        elif optional[name] and isinstance(value, str) and value.strip().lower() == "none":
+            plain[name] = None
+    return plain
+
+
 class OneSentence:
     """Makes a step or a pipeline say what is wrong with its parameters, and be heard in the log."""
 
@@ -128,7 +154,9 @@ class OneSentence:
             A parameter is wrong.
         """
         with in_one_sentence(logged=True):
-            check_parameters(config)
-            for name in cls.measuring_steps:
-                check_parameters(config.get("steps", {}).get(name, {}))
+            sections = [config.get("steps", {}).get(name) for name in cls.measuring_steps]
+            for section in [config, *sections]:
+                if section:
+                    check_parameters(section)
+                    section.update(plain_values(section))
             return super().from_config_section(config, *args, **kwargs)

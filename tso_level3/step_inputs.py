@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,8 @@ def root_name(source: Any, inputs: Sequence[Mapping]) -> str | None:
         A name to make the product's of; None where nothing has one.
     """
     table = getattr(source, "asn_table", None) or getattr(source, "asn", None) or source
+    if isinstance(source, (str, Path)) and str(source).lower().endswith(".json"):
+        table = json.loads(Path(source).read_text())
     if isinstance(table, Mapping):
         name = table.get("products", [{}])[0].get("name")
         if name:
