@@ -142,7 +142,8 @@ def _numbers(
     center = _centers(psf, gauss.parameters, cc, plan)
     summed = values if not plan.fill else filled
     sums = aperture_sums(summed, repaired, center, plan)
-    touched = sums.touched
+    lost = plan.dead[: plan.layout.n_near] & (plan.overlap[-1] > 0)
+    touched = sums.touched | lost.any()
     flags[touched] |= np.uint32(Flag.FILLED if plan.fill else Flag.MISSING_IN_APERTURE)
     short = np.stack([item.area for item in backgrounds], axis=1)[:, 0] < 50
     if plan.background.mode != "none":
