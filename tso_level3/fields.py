@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["check", "coerce", "parameter"]
+__all__ = ["check", "coerce", "expected", "parameter"]
 
 
 def parameter(
@@ -84,12 +84,12 @@ def coerce(item: dataclasses.Field, value: object) -> object:
         value = None
     if value is None:
         if item.default is not None:
-            raise ValueError(f"{item.name}: nothing found, expected {_expected(item)}")
+            raise ValueError(f"{item.name}: nothing found, expected {expected(item)}")
         return None
     try:
         return _CONVERT[kind](value)
     except (TypeError, ValueError):
-        raise ValueError(f"{item.name}: {value!r} found, expected {_expected(item)}") from None
+        raise ValueError(f"{item.name}: {value!r} found, expected {expected(item)}") from None
 
 
 def _bool(value: object) -> bool:
@@ -154,8 +154,19 @@ _CONVERT = {
 }
 
 
-def _expected(item: dataclasses.Field) -> str:
-    """Say in words what a parameter may hold."""
+def expected(item: dataclasses.Field) -> str:
+    """Say in words what a parameter may hold.
+
+    Parameters
+    ----------
+    item : dataclasses.Field
+        The parameter.
+
+    Returns
+    -------
+    str
+        A few words.
+    """
     meta = item.metadata
     words = {
         "bool": "true or false",
@@ -203,4 +214,4 @@ def check(item: dataclasses.Field, value: object) -> None:
         wrong = wrong or any(math.isinf(number) for number in numbers)
     if wrong:
         shown = list(value) if isinstance(value, tuple) else value
-        raise ValueError(f"{item.name}: {shown!r} found, expected {_expected(item)}")
+        raise ValueError(f"{item.name}: {shown!r} found, expected {expected(item)}")
