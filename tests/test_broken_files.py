@@ -183,6 +183,8 @@ def attempt(source, settings=None):
         text = str(problem)
         if "\n" in text or not 10 < len(text) < 900 or str(Path(source).parent) not in text:
             return f"no sentence that names the file: {text!r}"
+        if "cannot be understood" in text:
+            return f"not foreseen: {text}"
     except BaseException as problem:
         return f"{type(problem).__name__}: {problem}"
     finally:

@@ -125,9 +125,8 @@ def write_scaled(folder, name="scaled.fits"):
 def write_tiles(folder, name="frame.fits.fz", *, image=None):
     """A tile-compressed image."""
     image = frames()[0] if image is None else image
-    hdus = fits.HDUList(
-        [fits.PrimaryHDU(), fits.CompImageHDU(image, name="SCI", compression_type="GZIP_1")]
-    )
+    tiles = fits.CompImageHDU(image, name="SCI", compression_type="GZIP_1", quantize_level=0)
+    hdus = fits.HDUList([fits.PrimaryHDU(), tiles])
     path = folder / name
     hdus.writeto(path, overwrite=True)
     return path

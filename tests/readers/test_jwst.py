@@ -155,7 +155,9 @@ def test_asdf(tmp_path):
     exposure = open_exposure(path)
     check(exposure)
     source = pickle.loads(pickle.dumps(exposure.segments[0].source))
-    np.testing.assert_array_equal(source.load(2, 3, BOX).values[0], samples.frames()[0][2, 3:9, 2:9])
+    np.testing.assert_array_equal(
+        source.load(2, 3, BOX).values[0], samples.frames()[0][2, 3:9, 2:9]
+    )
 
 
 def test_duplicate_segment_names_both(segments, tmp_path):

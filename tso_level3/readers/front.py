@@ -146,13 +146,23 @@ def _is_pattern(item: Any) -> bool:
     return name.endswith((".json", ".txt", ".lst")) or any(sign in name for sign in "*?")
 
 
-def _part(item: Any, place: int, settings: Settings, work: Workspace) -> Part:
-    if isinstance(item, str | Path):
-        path = Path(item).expanduser()
-        check_file(path)
+def _file_part(path: Path, settings: Settings, work: Workspace) -> Part:
+    check_file(path)
+    try:
         if path.suffix.lower() == ".asdf":
             return asdf_part(path, settings)
         return fits_part(path, settings, work=work)
+    except InputError:
+        raise
+    except Exception as problem:  # damage that nobody thought of
+        log.debug("%s", path, exc_info=True)
+        kind = type(problem).__name__
+        raise InputError(f"{path}: cannot be understood ({kind}: {brief(problem)})") from problem
+
+
+def _part(item: Any, place: int, settings: Settings, work: Workspace) -> Part:
+    if isinstance(item, str | Path):
+        return _file_part(Path(item).expanduser(), settings, work)
     if is_model(item):
         return model_part(item, place)
     if memory.is_array(item) or isinstance(item, NDData | list | tuple):

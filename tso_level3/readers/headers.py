@@ -335,7 +335,10 @@ def table(file: FitsFile, hdu: Hdu) -> np.ndarray | None:
         return None
     rows, width = hdu.shape
     names, formats, offsets, offset = [], [], [], 0
-    for number in range(1, int(value(hdu.header, "TFIELDS", 0) or 0) + 1):
+    fields = value(hdu.header, "TFIELDS", 0)
+    if not isinstance(fields, int) or not 0 < fields < 1000:
+        return None
+    for number in range(1, fields + 1):
         form = str(value(hdu.header, f"TFORM{number}", ""))
         digits = form[: len(form) - len(form.lstrip("0123456789"))]
         repeat, code = int(digits or 1), form[len(digits) : len(digits) + 1]

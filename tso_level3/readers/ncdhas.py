@@ -16,7 +16,7 @@ from tso_level3.readers.facts import optics_of, tree_of
 from tso_level3.readers.headers import FitsFile, Hdu, value
 from tso_level3.readers.joined import Workspace
 from tso_level3.readers.part import Part, PartTimes, describe_file
-from tso_level3.readers.times import flags_of, parse_date, unknown_times
+from tso_level3.readers.times import as_mjd, flags_of, parse_date, unknown_times
 from tso_level3.readers.units import normal_unit
 from tso_level3.settings import Settings
 
@@ -133,7 +133,7 @@ def _is_ramp(file: FitsFile, n: int) -> bool:
 def _number(file: FitsFile, *keys: str) -> float:
     for key in keys:
         found = value(file.primary, key)
-        if isinstance(found, int | float) and not isinstance(found, bool) and found > 0:
+        if isinstance(found, int | float) and not isinstance(found, bool) and 0 < found < 1e9:
             return float(found)
     return math.nan
 
@@ -192,7 +192,7 @@ def _time(file: FitsFile) -> PartTimes:
         return unknown_times(1, first=first)
     resets = _number(file, "NRESETS", "NRESET")
     cadence = length + (resets if resets > 0 else 1.0) * (frame if frame > 0 else 0.0)
-    utc = np.array([start + ((first - 1) * cadence + length / 2) / _DAY])
+    utc = as_mjd([start + ((first - 1) * cadence + length / 2) / _DAY])
     flags = flags_of(utc, np.full(1, np.nan)) | np.uint32(Flag.TIME_FROM_HEADER)
     notes = () if frame > 0 else ("No TFRAME is known; the cadence is without resets.",)
     return PartTimes(

@@ -173,7 +173,7 @@ def integration_times(
 
 def _first(tree: Mapping[str, Any]) -> int | None:
     found = number(tree, "exposure.integration_start")
-    if not math.isfinite(found) or found == 0:
+    if not 0 < abs(found) < 2**31:
         return None
     return int(found) + (65536 if found < 0 else 0)
 
@@ -309,7 +309,7 @@ def header_times(
     if before and _is_segments_own(tree, n_frames, cadence):
         before = 0
     k = before + np.arange(n_frames)
-    return start + (k * cadence + length / 2) / _DAY, keyword
+    return as_mjd(start + (k * cadence + length / 2) / _DAY), keyword
 
 
 def _start(tree: Mapping[str, Any]) -> tuple[float, str]:

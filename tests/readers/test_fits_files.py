@@ -1,0 +1,268 @@
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from tests.readers import samples
+from tso_level3.flags import Flag
+from tso_level3.frames import Box
+from tso_level3.readers.front import open_exposure
+from tso_level3.settings import Settings
+
+DAY = 86400.0
+FULL = Box(0, 0, 10, 12)
+HALF = 15.0 / DAY
+
+
+def one_time(tmp_path, **cards):
+    exposure = open_exposure(samples.write_plain(tmp_path, **cards))
+    return exposure.times
+
+
+@pytest.mark.parametrize(
+    ("cards", "expected", "source"),
+    [
+        ({"MJD_AVG": 60000.5, "MJD_OBS": 1.0}, 60000.5, "MJD-AVG"),
+        ({"MJD_OBS": 60000.5}, 60000.5 + HALF, "MJD-OBS + half the exposure time"),
+        ({"MJD_BEG": 60000.5}, 60000.5 + HALF, "MJD-BEG + half the exposure time"),
+        ({"DATE_OBS": "2023-02-25T12:00:00"}, 60000.5 + HALF, "DATE-OBS + half the exposure time"),
+        (
+            {"DATE_OBS": "2023-02-25", "TIME_OBS": "12:00:00.0"},
+            60000.5 + HALF,
+            "DATE-OBS and TIME-OBS + half the exposure time",
+        ),
+        ({"DATE_AVG": "2023-02-25T12:00:00"}, 60000.5, "DATE-AVG"),
+        ({"JD": 2460001.0}, 60000.5 + HALF, "JD + half the exposure time"),
+    ],
+)
+def test_keywords(cards, expected, source, tmp_path):
+    times = one_time(tmp_path, **cards)
+    assert times.mjd_utc[0] == pytest.approx(expected, abs=1e-9)
+    assert times.source == source
+    assert times.flags[0] == Flag.TIME_FROM_HEADER | Flag.NO_BARYCENTRIC_TIME
+    assert times.scale == "MJD_UTC"
+    assert times.exposure_time == 30.0
+
+
+@pytest.mark.parametrize("key", ["BJD_TDB", "BJD", "BMJD_TDB"])
+def test_barycentric_keywords(key, tmp_path):
+    value = 60000.5 if key.startswith("BMJD") else 2460001.0
+    times = one_time(tmp_path, **{"MJD_OBS": 60000.4}, **{})
+    assert np.isnan(times.bmjd_tdb).all()
+    path = samples.write_plain(tmp_path)
+    fits.setval(path, key, value=value)
+    times = open_exposure(path).times
+    assert times.bmjd_tdb[0] == pytest.approx(60000.5, abs=1e-9)
+    assert np.isnan(times.mjd_utc[0])  # scales are never mixed
+    assert times.source == key and times.scale == "BMJD_TDB"
+    assert times.flags[0] == Flag.TIME_FROM_HEADER
+
+
+def test_time_system(tmp_path):
+    times = one_time(tmp_path, MJD_AVG=60000.5, TIMESYS="TT")
+    assert times.mjd_utc[0] == pytest.approx(60000.5 - 69.184 / DAY, abs=1e-9)
+    assert any("TT" in note for note in times.notes)
+
+
+def test_no_exposure_time_is_said(tmp_path):
+    path = samples.write_plain(tmp_path, MJD_OBS=60000.5)
+    fits.delval(path, "EXPTIME")
+    times = open_exposure(path).times
+    assert times.mjd_utc[0] == 60000.5
+    assert any("mid-time" in note for note in times.notes)
+
+
+def test_no_time(tmp_path):
+    times = one_time(tmp_path)
+    assert times.flags[0] == Flag.NO_TIME | Flag.NO_BARYCENTRIC_TIME
+    assert times.source == "none" and times.scale == "none"
+
+
+def test_list_keeps_its_order_and_folder_sorts_naturally(tmp_path):
+    for k in (10, 9, 2, 1):
+        samples.write_plain(tmp_path, f"frame_{k}.fits", MJD_OBS=60000.0 + k)
+    (tmp_path / "notes.txt").write_text("not an image")
+    (tmp_path / ".hidden.fits").write_text("not an image")
+    order = ["frame_1.fits", "frame_2.fits", "frame_9.fits", "frame_10.fits"]
+    assert open_exposure(tmp_path).filenames == tuple(order)
+    assert open_exposure(str(tmp_path / "frame_*.fits")).filenames == tuple(order)
+    names = [tmp_path / name for name in order[::-1]]
+    exposure = open_exposure(names)
+    assert exposure.filenames == tuple(order[::-1])
+    assert np.all(np.diff(exposure.times.mjd_utc) < 0)
+    assert any("do not rise" in note for note in exposure.times.notes)
+    assert exposure.segment.tolist() == [1, 2, 3, 4] == exposure.integration.tolist()
+
+
+def test_times_of_a_list_may_be_given(tmp_path):
+    names = [samples.write_plain(tmp_path, f"f{k}.fits") for k in range(3)]
+    times = open_exposure(names, times=[60000.0, 60000.1, 60000.2]).times
+    assert times.mjd_utc.tolist() == [60000.0, 60000.1, 60000.2] and times.source == "given"
+    with pytest.raises(ValueError, match="times.*3 frames"):
+        open_exposure(names, times=[60000.0])
+
+
+def test_unreadable_file_of_a_list(tmp_path):
+    names = [samples.write_plain(tmp_path, f"f{k}.fits", MJD_OBS=60000 + k) for k in range(4)]
+    names[1].write_bytes(names[1].read_bytes()[:3000])
+    names.append(tmp_path / "missing.fits")
+    exposure = open_exposure(names)
+    assert ((exposure.times.flags & Flag.UNREADABLE) > 0).tolist() == [False, True, 0, 0, True]
+    pixels = exposure.segments[0].source.load(0, 5, FULL)
+    assert np.isnan(pixels.values[[1, 4]]).all() and (pixels.dq[[1, 4]] == 1).all()
+    assert np.isfinite(pixels.values[[0, 2, 3]]).all() and not pixels.dq[[0, 2, 3]].any()
+    assert exposure.filenames[4] == "missing.fits"
+    assert any("2 of 5 inputs cannot be read" in note for note in exposure.notes)
+    assert "truncated" in exposure.inputs[1]["problem"]
+    with pytest.raises(ValueError, match="f1.fits.*truncated"):
+        open_exposure(names, Settings(unreadable="stop"))
+
+
+def test_file_that_becomes_unreadable(tmp_path, caplog):
+    names = [samples.write_plain(tmp_path, f"f{k}.fits") for k in range(3)]
+    kept, stopped = open_exposure(names), open_exposure(names, Settings(unreadable="stop"))
+    names[1].unlink()
+    values = kept.segments[0].source.load(0, 3, FULL).values
+    assert np.isnan(values[1]).all() and np.isfinite(values[[0, 2]]).all()
+    assert "f1.fits cannot be read" in caplog.text
+    with pytest.raises(OSError, match="f1.fits"):
+        stopped.segments[0].source.load(0, 3, FULL)
+
+
+def test_mixed_shapes_name_both(tmp_path):
+    one = samples.write_plain(tmp_path, "a.fits")
+    two = samples.write_plain(tmp_path, "b.fits", image=np.ones((5, 6)))
+    with pytest.raises(ValueError, match=r"a.fits and .*b.fits .*\(12, 10\) and \(5, 6\)"):
+        open_exposure([one, two])
+
+
+def test_extensions_and_planes(tmp_path):
+    values, errors, dq = samples.frames()
+    path = tmp_path / "x.fits"
+    fits.HDUList(
+        [
+            fits.PrimaryHDU(),
+            fits.ImageHDU(values, name="FLUX"),
+            fits.ImageHDU(errors, name="SIGMA"),
+            fits.ImageHDU(dq[0].astype(np.uint8), name="FLAGGED"),
+            fits.ImageHDU(values * 2, name="OTHER"),
+        ]
+    ).writeto(path)
+    assert open_exposure(path).n_int == 6  # the first that has an image
+    settings = Settings(extension="other", plane=4, error_extension="2", mask_extension="FLAGGED")
+    exposure = open_exposure(path, settings)
+    assert exposure.n_int == 1 and exposure.has_errors
+    pixels = exposure.segments[0].source.load(0, 1, FULL)
+    np.testing.assert_array_equal(pixels.values[0], values[4] * 2)
+    np.testing.assert_array_equal(pixels.errors[0], errors[4])
+    np.testing.assert_array_equal(pixels.dq[0], dq[0].astype(np.uint8))
+    with pytest.raises(ValueError, match="extension: ABSENT is no image of .*FLUX, SIGMA"):
+        open_exposure(path, Settings(extension="ABSENT"))
+    with pytest.raises(ValueError, match="plane: 6 found, expected less than 6"):
+        open_exposure(path, Settings(plane=6))
+
+
+def test_ccddata_file(tmp_path):
+    from astropy import units as u
+    from astropy.nddata import CCDData, StdDevUncertainty, VarianceUncertainty
+
+    values, errors, dq = samples.frames()
+    for kind, stored in ((StdDevUncertainty, errors[0]), (VarianceUncertainty, errors[0] ** 2)):
+        path = tmp_path / f"{kind.__name__}.fits"
+        CCDData(values[0], uncertainty=kind(stored), mask=dq[0] > 0, unit=u.electron).write(path)
+        exposure = open_exposure(path)
+        pixels = exposure.segments[0].source.load(0, 1, FULL)
+        np.testing.assert_allclose(pixels.errors[0], errors[0], rtol=1e-6)
+        np.testing.assert_array_equal(pixels.dq[0] > 0, dq[0] > 0)
+        assert exposure.unit == "electron"
+
+
+def test_zero_errors_of_an_image(tmp_path):
+    path = samples.write_plain(tmp_path, errors=np.zeros((12, 10), np.float32))
+    exposure = open_exposure(path)
+    assert not exposure.has_errors
+    assert exposure.segments[0].source.load(0, 1, FULL).errors is None
+
+
+@pytest.mark.parametrize(
+    ("image", "found"),
+    [
+        (np.ones(7), "NAXIS = 1"),
+        (np.ones((2, 3, 4, 5)), "NAXIS = 4"),
+        (None, "no image"),
+    ],
+)
+def test_wrong_dimensions(image, found, tmp_path):
+    path = tmp_path / "x.fits"
+    fits.PrimaryHDU(image).writeto(path)
+    with pytest.raises(ValueError, match=f"x.fits: {found}"):
+        open_exposure(path)
+
+
+def test_axes_of_length_one(tmp_path):
+    path = samples.write_plain(tmp_path, image=samples.frames()[0][np.newaxis])
+    assert open_exposure(path).n_int == 6
+
+
+def test_errors_of_another_shape(tmp_path):
+    path = samples.write_plain(tmp_path, errors=np.ones((3, 4), np.float32))
+    with pytest.raises(ValueError, match=r"\(3, 4\) found for ERR"):
+        open_exposure(path)
+
+
+def test_listings(tmp_path, monkeypatch):
+    folder = tmp_path / "lists"
+    folder.mkdir()
+    monkeypatch.chdir(tmp_path)
+    samples.write_plain(folder, "a.fits")  # beside the listing
+    samples.write_plain(tmp_path, "b 2.fits")  # in the working folder
+    text = "a.fits\n# a comment\n\nb 2.fits\n"
+    for name in ("x.txt", "x.dat", "x.csv"):
+        (folder / name).write_text(text)
+        assert open_exposure(folder / name).filenames == ("a.fits", "b 2.fits")
+    (folder / "x.csv").write_text("file,exposure\na.fits,1\nb 2.fits,2\n")
+    assert open_exposure(folder / "x.csv").filenames == ("a.fits", "b 2.fits")
+    (folder / "x.txt").write_text("lost.fits\na.fits  # the first\n")
+    exposure = open_exposure(folder / "x.txt")
+    assert exposure.filenames == ("lost.fits", "a.fits")  # the first line is not lost
+    assert exposure.times.flags[0] & Flag.UNREADABLE
+    (folder / "x.txt").write_text("# nothing\n")
+    with pytest.raises(ValueError, match="no file names"):
+        open_exposure(folder / "x.txt")
+
+
+def test_nothing_matches(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no file matches"):
+        open_exposure(str(tmp_path / "*.fits"))
+    with pytest.raises(FileNotFoundError, match="no FITS or ASDF file"):
+        open_exposure(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        open_exposure(tmp_path / "x.fits")
+
+
+def test_name_with_brackets_is_a_file(tmp_path):
+    assert open_exposure(samples.write_plain(tmp_path, "frame[1].fits")).n_int == 1
+
+
+@pytest.mark.parametrize("source", [[], "", 7, None, b"x.fits", [1, 2], {}, {"products": []}])
+def test_what_is_no_input(source):
+    with pytest.raises(ValueError, match="source|association"):
+        open_exposure(source)
+
+
+def test_real_list(shared_data):
+    names = sorted((shared_data / "k22_luci2").glob("*.fits"))
+    exposure = open_exposure(iter(names))
+    box = Box(20, 30, 100, 90)
+    expected = np.array([fits.getdata(name)[box.slices] for name in names])
+    np.testing.assert_array_equal(exposure.segments[0].source.load(0, 10, box).values, expected)
+    begin = fits.getval(names[0], "MJD-OBS") + fits.getval(names[0], "EXPTIME") / 2 / DAY
+    assert exposure.times.mjd_utc[0] == pytest.approx(begin, abs=1e-9)
+    assert exposure.unit == "electron" and exposure.optics.instrument == "LUCI2"
+    assert exposure.meta == {}
+
+
+def test_real_image_of_the_telescope(shared_data):
+    exposure = open_exposure(shared_data / "wasp39_nrca3_f210m_wlp8" / "median_image.fits")
+    assert exposure.shape == (252, 1024) and exposure.unit == "electron"
+    assert exposure.optics.pupil == "WLP8" and exposure.optics.pixel_scale == 0.0312
+    assert exposure.meta["instrument"]["detector"] == "NRCA3"

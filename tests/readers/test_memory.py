@@ -1,0 +1,146 @@
+import numpy as np
+import pytest
+from astropy import units as u
+from astropy.nddata import CCDData, InverseVariance, NDData, StdDevUncertainty, VarianceUncertainty
+from astropy.time import Time
+
+from tests.readers import samples
+from tso_level3.flags import Flag
+from tso_level3.frames import Box
+from tso_level3.readers.front import open_exposure
+
+BOX = Box(2, 3, 7, 6)
+CUT = (slice(1, 4), *BOX.slices)
+
+
+def load(exposure):
+    return exposure.segments[0].source.load(1, 4, BOX)
+
+
+def test_cube():
+    values, errors, dq = samples.frames()
+    before = values.copy(), errors.copy(), dq.copy()
+    exposure = open_exposure(values, errors=errors, mask=dq, times=60000.0 + np.arange(6))
+    pixels = load(exposure)
+    np.testing.assert_array_equal(pixels.values, values[CUT])
+    np.testing.assert_array_equal(pixels.errors, errors[CUT])
+    np.testing.assert_array_equal(pixels.dq, dq[CUT])
+    assert np.shares_memory(pixels.values, values) and np.shares_memory(pixels.dq, dq)
+    assert exposure.times.source == "given" and exposure.times.scale == "MJD_UTC"
+    assert exposure.shape == (12, 10) and exposure.n_int == 6
+    assert exposure.has_errors and exposure.filenames is None and exposure.position is None
+    for array, copy in zip((values, errors, dq), before):
+        np.testing.assert_array_equal(array, copy)
+
+
+def test_image_is_one_frame():
+    exposure = open_exposure(samples.frames()[0][0])
+    assert exposure.n_int == 1 and not exposure.has_errors
+    assert exposure.times.flags[0] == Flag.NO_TIME | Flag.NO_BARYCENTRIC_TIME
+
+
+@pytest.mark.parametrize("dtype", ["i2", ">f4", ">f8", "f8", "u1", "i8", "f2", "?"])
+def test_types(dtype):
+    values = np.abs(samples.frames()[0]).astype(dtype)
+    pixels = load(open_exposure(values))
+    np.testing.assert_array_equal(pixels.values, values[CUT].astype(float))
+    assert pixels.values.dtype in (np.float32, np.float64) and pixels.values.dtype.isnative
+
+
+@pytest.mark.parametrize("dtype", ["?", "i1", "u1", "i4", "i8", "u4"])
+def test_masks(dtype):
+    mask = np.zeros(samples.SHAPE[1:], dtype)
+    mask[4, 5] = 1
+    dq = load(open_exposure(samples.frames()[0], mask=mask)).dq
+    assert dq.dtype == np.uint32
+    assert np.argwhere(dq[0]).tolist() == [[1, 3]] and (dq[:, 1, 3] == 1).all()
+
+
+def test_masked_array_and_mask_together():
+    values, _, _ = samples.frames()
+    own, other = np.zeros((2, *samples.SHAPE), bool)
+    own[1, 3, 2] = other[2, 4, 3] = True
+    dq = load(open_exposure(np.ma.array(values, mask=own), mask=other)).dq
+    assert np.argwhere(dq).tolist() == [[0, 0, 0], [1, 1, 1]]
+    assert load(open_exposure(np.ma.array(values))).dq is None
+
+
+@pytest.mark.parametrize("errors", [2.0, np.full((12, 10), 2.0), np.full(samples.SHAPE, 2.0)])
+def test_errors_broadcast(errors):
+    assert (load(open_exposure(samples.frames()[0], errors=errors)).errors == 2).all()
+
+
+def test_zero_errors_are_unknown():
+    exposure = open_exposure(samples.frames()[0], errors=0.0)
+    assert not exposure.has_errors and load(exposure).errors is None
+
+
+def test_quantity():
+    exposure = open_exposure(samples.frames()[0] * u.electron)
+    assert exposure.unit == "electron"
+    assert type(load(exposure).values) is np.ndarray
+    assert open_exposure(samples.frames()[0] * u.Jy, unit="e-").unit == "electron"
+    assert open_exposure(np.ones((2, 3, 3)), unit="adu").unit == "DN"
+
+
+@pytest.mark.parametrize(
+    ("kind", "power"), [(StdDevUncertainty, 1), (VarianceUncertainty, 2), (InverseVariance, -2)]
+)
+def test_nddata(kind, power):
+    values, errors, dq = samples.frames()
+    data = NDData(values, uncertainty=kind(errors**power), mask=dq > 0, unit=u.Jy)
+    exposure = open_exposure(data)
+    np.testing.assert_allclose(load(exposure).errors, errors[CUT], rtol=1e-6)
+    np.testing.assert_array_equal(load(exposure).dq, (dq > 0)[CUT])
+    assert exposure.unit == "Jy"
+
+
+def test_lists():
+    values, errors, _ = samples.frames()
+    exposure = open_exposure([values[k] for k in range(6)])
+    assert len(exposure.segments) == 1 and exposure.n_int == 6
+    np.testing.assert_array_equal(load(exposure).values, values[CUT])
+    images = [
+        CCDData(v, unit="electron", uncertainty=StdDevUncertainty(e))
+        for v, e in zip(values, errors)
+    ]
+    exposure = open_exposure(image for image in images)
+    assert exposure.has_errors and exposure.unit == "electron"
+    np.testing.assert_array_equal(load(exposure).errors, errors[CUT])
+    exposure = open_exposure([values, values + 1], times=Time(60000 + np.arange(12), format="mjd"))
+    assert [segment.n_frames for segment in exposure.segments] == [6, 6]
+    assert exposure.times.mjd_utc[-1] == pytest.approx(60011.0, abs=1e-9)
+    assert open_exposure(values[:2].tolist()).n_int == 2
+
+
+@pytest.mark.parametrize(
+    ("bad", "found"),
+    [
+        (np.ones(5), "1 dimensions"),
+        (np.ones((2, 2, 2, 2)), "4 dimensions"),
+        (np.ones((0, 4, 4)), "no pixels"),
+        (np.ones((3, 4, 4), complex), "complex"),
+    ],
+)
+def test_what_is_no_cube(bad, found):
+    with pytest.raises(ValueError, match=f"array: .*{found}"):
+        open_exposure(bad)
+
+
+def test_what_does_not_fit():
+    values = samples.frames()[0]
+    with pytest.raises(ValueError, match=r"errors: shape \(3, 3\)"):
+        open_exposure(values, errors=np.ones((3, 3)))
+    with pytest.raises(ValueError, match=r"mask: shape \(3, 3\)"):
+        open_exposure(values, mask=np.ones((3, 3), bool))
+    with pytest.raises(ValueError, match="mask: values of type float64"):
+        open_exposure(values, mask=np.ones((12, 10)))
+    with pytest.raises(ValueError, match="array 1 and array 2 .*shape"):
+        open_exposure([values[0], values[1, :5]])
+    with pytest.raises(ValueError, match="errors: given with a source that is no array"):
+        open_exposure(["x.fits"], errors=1.0)
+
+
+def test_an_exposure_stays_one():
+    exposure = open_exposure(samples.frames()[0])
+    assert open_exposure(exposure) is exposure
