@@ -127,7 +127,7 @@ class TSOLevel3Pipeline(CrdsOptional, OneSentence, Tso3Pipeline):
         saved = model.save(self.make_output_path(suffix="phot", ext="asdf"))
         log.info("Saved model in %s", saved)
         catalog = self.make_output_path(suffix="phot", ext="ecsv")
-        table = model.to_qtable()
+        table = self.tso_photometry.catalog
         table.meta["number_of_integrations"] = len(table)
         with replacing(catalog) as temporary:
             table.write(temporary, format="ascii.ecsv", overwrite=True)
@@ -156,7 +156,7 @@ class TSOLevel3Pipeline(CrdsOptional, OneSentence, Tso3Pipeline):
         path = self.save_model(cube, output_file=name, suffix="crfints", asn_id=self.asn_id)
         # From the file again: the memory of one segment is enough for any number of them.
         cube.close()
-        return str(path)
+        return str(Path(path).resolve())
 
     def _precache_references(self, input_file: Any) -> None:
         """Fetch reference files ahead; imaging needs none but a gain, which its step asks for."""

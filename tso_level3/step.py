@@ -35,6 +35,7 @@ from tso_level3.step_inputs import (
     first_member,
     root_name,
 )
+from tso_level3.step_tables import for_stacking, official_table
 
 if TYPE_CHECKING:
     from astropy.table import QTable
@@ -76,6 +77,8 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._host: Step | None = None
+        #: The table of the official product, of the latest run; None where nothing needs it.
+        self.catalog: QTable | None = None
         super().__init__(*args, **plain_values(kwargs))
         check_parameters(self._parameters())
 
@@ -125,7 +128,7 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
                 self._save_others(model)
                 return model
             self._save(model, input_data)
-            return _for_stacking(model.to_qtable())
+            return for_stacking(self.catalog)
         for exposure in exposures_of(input_data):
             try:
                 self._save(self._measure(exposure), exposure)
@@ -165,6 +168,8 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
             source = self._located(source)
             exposure = open_exposure(source, settings, gain=self._gain(source, settings))
             model = product.build(run(exposure, settings))
+        if self.save_catalog or (self._host is None and self.parent is not None):
+            self.catalog = official_table(model, exposure)
         if self.parent is None:
             self._input_filename = root_name(source, exposure.inputs) or self._input_filename
         log.info("%s, %.1f s", _summary(model), time.perf_counter() - begun)
@@ -208,7 +213,7 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
         if self.save_catalog:
             path = self._path("ecsv", source)
             with replacing(path) as temporary:
-                model.to_qtable().write(temporary, format="ascii.ecsv", overwrite=True)
+                self.catalog.write(temporary, format="ascii.ecsv", overwrite=True)
             log.info("Wrote TSO photometry catalog: %s", path)
         if self.save_fits:
             log.info("Wrote light curve: %s", model.to_fits(self._path("fits", source)))
@@ -236,18 +241,6 @@ def _unpacked(value: object) -> object:
     if isinstance(value, list) and len(value) == 1 and np.ndim(value[0]) == 1:
         return list(value[0])
     return value
-
-
-def _for_stacking(table: QTable) -> QTable:
-    """Leave what `astropy.table.vstack` joins without complaint: plain metadata, equal units."""
-    plain = (str, int, float, bool, type(None))
-    table.meta = {key: value for key, value in table.meta.items() if isinstance(value, plain)}
-    for name in ("annulus_sum", "annulus_mean", "aperture_bkg"):
-        for column in (name, f"{name}_err"):
-            # bare in a segment that quotes the fit, not in one that quotes an aperture
-            if table[column].unit is None:
-                table[column] = np.asarray(table[column]) << table["net_aperture_sum"].unit
-    return table
 
 
 def _summary(model: TSOLightCurveModel) -> str:
