@@ -1,5 +1,9 @@
 """Small good inputs of every kind, with known content."""
 
+import functools
+import tempfile
+from pathlib import Path
+
 import numpy as np
 from astropy.io import fits
 
@@ -85,13 +89,23 @@ def cube_model(first=1, total=12, shape=SHAPE, seed=1, segment=1):
 
 def write_cube(folder, first=1, segment=1, **changes):
     """A calints file; ``changes`` are set in its model by their path with underscores for dots."""
-    model = cube_model(first=first, segment=segment, seed=segment)
-    for place, value in changes.items():
-        model[place.replace("__", ".")] = value
-    path = folder / model.meta.filename
-    model.save(path)
-    model.close()
+    name, content = _cube_file(first, segment, tuple(changes.items()))
+    path = folder / name
+    path.write_bytes(content)
     return path
+
+
+@functools.cache
+def _cube_file(first, segment, changes):
+    """Saving a data model takes half a second; the same file is wanted by many tests."""
+    model = cube_model(first=first, segment=segment, seed=segment)
+    for place, value in changes:
+        model[place.replace("__", ".")] = value
+    name = model.meta.filename
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(f"{folder}/{name}")
+        model.close()
+        return name, Path(folder, name).read_bytes()
 
 
 def write_plain(folder, name="frame_1.fits", *, image=None, errors=None, **cards):

@@ -95,6 +95,14 @@ def test_nddata(kind, power):
     assert exposure.unit == "Jy"
 
 
+def test_header_of_nddata():
+    header = {"MJD-OBS": 60000.0, "EXPTIME": 20.0, "FILTER": "Ks"}
+    image = CCDData(samples.frames()[0][0], unit="adu", meta=header)
+    exposure = open_exposure([image])
+    assert exposure.times.mjd_utc[0] == pytest.approx(60000.0 + 10 / 86400, abs=1e-9)
+    assert exposure.optics.filter == "KS"
+
+
 def test_lists():
     values, errors, _ = samples.frames()
     exposure = open_exposure([values[k] for k in range(6)])

@@ -4,8 +4,8 @@ import pytest
 from tests.readers import samples
 from tso_level3.flags import Flag
 from tso_level3.frames import Box
+from tso_level3.readers.clock import parse_date
 from tso_level3.readers.front import open_exposure
-from tso_level3.readers.times import parse_date
 from tso_level3.settings import Settings
 
 FULL = Box(0, 0, 10, 12)

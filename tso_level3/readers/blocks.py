@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from tso_level3.frames import Box, FrameSource
+from tso_level3.readers.bytefile import ByteFile
+from tso_level3.readers.cards import value
 from tso_level3.readers.errors import InputError, brief
-from tso_level3.readers.headers import UNREADABLE, FitsFile, Hdu, open_bytes, value
+from tso_level3.readers.headers import UNREADABLE, FitsFile, Hdu, open_bytes
 from tso_level3.readers.joined import Workspace
-from tso_level3.readers.stream import Block, ByteFile, PlainFits, TileFits
+from tso_level3.readers.stream import Block, PlainFits, TileFits
 
 __all__ = ["Plane", "check_image", "cube_shape", "frames_of", "whole_image"]
 

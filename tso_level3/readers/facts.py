@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from tso_level3.frames import Optics
+from tso_level3.readers.cards import value
 from tso_level3.readers.errors import InputError
-from tso_level3.readers.headers import value
 
 __all__ = ["get", "number", "optics_of", "plain", "position_of", "refuse_spectra", "tree_of"]
 

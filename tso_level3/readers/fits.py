@@ -10,22 +10,18 @@ from typing import Any
 import numpy as np
 
 from tso_level3.flags import Flag
+from tso_level3.frames import FrameSource
 from tso_level3.readers import jwst, ncdhas
 from tso_level3.readers.arrays import known_errors
 from tso_level3.readers.blocks import Plane, cube_shape, frames_of
+from tso_level3.readers.cards import Cards, value
+from tso_level3.readers.clock import as_mjd, cadence_of, parse_date
 from tso_level3.readers.errors import InputError
 from tso_level3.readers.facts import optics_of, position_of, refuse_spectra, tree_of
-from tso_level3.readers.headers import Cards, FitsFile, Hdu, scan, table, value
+from tso_level3.readers.headers import FitsFile, Hdu, scan, table
 from tso_level3.readers.joined import Workspace
 from tso_level3.readers.part import Part, PartTimes, describe_file
-from tso_level3.readers.times import (
-    as_mjd,
-    cadence_of,
-    flags_of,
-    integration_times,
-    parse_date,
-    unknown_times,
-)
+from tso_level3.readers.times import flags_of, integration_times, unknown_times
 from tso_level3.readers.units import normal_unit
 from tso_level3.settings import Settings
 
@@ -65,17 +61,10 @@ def fits_part(path: Path, settings: Settings, *, work: Workspace | None = None) 
     image = _image(file, settings)
     if ncdhas.is_ncdhas(file) and settings.extension is None:
         return ncdhas.ncdhas_part(file, image, settings, work=work)
-    planes, notes = _planes(file, image, settings)
     n, ny, nx = cube_shape(path, image)
     n_frames = n if settings.plane is None else 1
-    if n_frames > 1:
-        work = None  # only single frames are copied out of shared memory
-    source = frames_of(file, planes, n_frames=n_frames, work=work)
-    has_errors = "errors" in planes and known_errors(source, n_frames, (ny, nx))
-    if "errors" in planes and not has_errors:
-        notes.append("The standard errors are zero and were taken as unknown.")
-        del planes["errors"]
-        source = frames_of(file, planes, n_frames=n_frames, work=work)
+    # Memory is shared by single frames alone, which are copied out of it.
+    planes, source, notes = _frames(file, image, settings, n_frames, work if n == 1 else None)
     headers = (image.header, file.primary) if image.index else (file.primary,)
     tree = tree_of(*headers[::-1])
     refuse_spectra(str(path), tree)
@@ -89,7 +78,7 @@ def fits_part(path: Path, settings: Settings, *, work: Workspace | None = None) 
         shape=(ny, nx),
         times=times,
         unit=normal_unit(value(image.header, "BUNIT", value(file.primary, "BUNIT", ""))),
-        has_errors=has_errors,
+        has_errors="errors" in planes,
         has_dq="dq" in planes,
         optics=optics_of(tree),
         tree=tree,
@@ -102,6 +91,20 @@ def fits_part(path: Path, settings: Settings, *, work: Workspace | None = None) 
         ),
         notes=tuple(notes),
     )
+
+
+def _frames(
+    file: FitsFile, image: Hdu, settings: Settings, n_frames: int, work: Workspace | None
+) -> tuple[dict[str, Plane], FrameSource, list[str]]:
+    """Make the source of frames; errors that are zero are left out."""
+    planes, notes = _planes(file, image, settings)
+    source = frames_of(file, planes, n_frames=n_frames, work=work)
+    shape = cube_shape(file.path, image)[1:]
+    if "errors" in planes and not known_errors(source, n_frames, shape):
+        notes.append("The standard errors are zero and were taken as unknown.")
+        del planes["errors"]
+        source = frames_of(file, planes, n_frames=n_frames, work=work)
+    return planes, source, notes
 
 
 def _meta(tree: dict[str, Any]) -> dict[str, Any]:

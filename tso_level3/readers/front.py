@@ -12,11 +12,12 @@ from astropy.nddata import NDData
 
 from tso_level3.frames import Exposure
 from tso_level3.readers import memory
+from tso_level3.readers.asdf_files import asdf_part
 from tso_level3.readers.errors import InputError, brief, check_file, quiet
 from tso_level3.readers.fits import fits_part
 from tso_level3.readers.joined import Workspace
-from tso_level3.readers.jwst import asdf_part, is_library, is_model, library_models, model_part
 from tso_level3.readers.listings import association_members, files_of
+from tso_level3.readers.models import is_library, is_model, library_models, model_part
 from tso_level3.readers.part import Part
 from tso_level3.readers.stitch import stitch, unreadable_part
 from tso_level3.settings import Settings
@@ -70,8 +71,7 @@ def open_exposure(
     Returns
     -------
     Exposure
-        All that is known of the frames, and sources that hand them out. Nothing but headers was
-        read, apart from three frames of the errors.
+        All that is known of the frames; only headers and three frames of errors were read.
 
     Raises
     ------

@@ -12,18 +12,18 @@ import gzip
 import lzma
 import math
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
-from astropy.io import fits
 
+from tso_level3.readers.cards import Cards, value
 from tso_level3.readers.errors import InputError, brief, check_file
 
-__all__ = ["Cards", "FitsFile", "Hdu", "open_bytes", "packing", "scan", "table", "value"]
+__all__ = ["UNREADABLE", "FitsFile", "Hdu", "open_bytes", "packing", "scan", "table"]
 
 _RECORD = 2880
 _LONGEST_HEADER = 4000 * _RECORD
@@ -35,39 +35,6 @@ _WIDTHS = {"L": 1, "A": 1, "X": 0, "C": 8, "M": 16, "P": 8, "Q": 16}
 
 #: What decompressing or reading a damaged file can raise.
 UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError)
-
-
-class Cards(Mapping[str, Any]):
-    """The keywords of a header; a card is parsed when its value is asked for.
-
-    A header of 400 cards costs 0.1 ms this way, and 3 ms as one of astropy's, which matters for
-    lists of hundreds of files. Of keywords that occur twice the first counts.
-
-    Parameters
-    ----------
-    text : str
-        The header's cards of 80 characters.
-    """
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._places: dict[str, int] = {}
-        for place in range(0, len(text), 80):
-            if text[place + 8 : place + 10] == "= ":
-                self._places.setdefault(text[place : place + 8].rstrip(), place)
-
-    def __getitem__(self, key: str) -> Any:
-        place = self._places[key]
-        end = place + 80
-        while self._text.startswith("CONTINUE", end):
-            end += 80
-        return fits.Card.fromstring(self._text[place:end]).value
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
-
-    def __len__(self) -> int:
-        return len(self._places)
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,35 +126,6 @@ def open_bytes(path: Path, packed: str) -> Iterator[BinaryIO]:
     opener = _OPENERS.get(packed)
     with opener(path, "rb") if opener else path.open("rb") as file:
         yield file
-
-
-def value(header: Mapping[str, Any], key: str, default: Any = None) -> Any:
-    """Take a keyword's value, whatever state its card is in.
-
-    Parameters
-    ----------
-    header : mapping
-        The header.
-    key : str
-        Keyword.
-    default : object
-        Answer where it is missing, empty or cannot be parsed.
-
-    Returns
-    -------
-    object
-        A bool, int, float or text without blanks around it.
-    """
-    try:
-        found = header.get(key, None)
-    except (fits.VerifyError, ValueError, KeyError, TypeError, IndexError, AttributeError):
-        return default
-    if isinstance(found, str):
-        found = found.strip()
-        return found if found else default
-    if isinstance(found, bool | int | float):
-        return found
-    return default
 
 
 def scan(path: Path) -> FitsFile:

@@ -10,6 +10,7 @@ from astropy.nddata import NDData
 from tso_level3.readers.arrays import ArrayFrames, cube, known_errors, plain_masked
 from tso_level3.readers.errors import InputError
 from tso_level3.readers.facts import optics_of, tree_of
+from tso_level3.readers.fits import header_time
 from tso_level3.readers.part import Part
 from tso_level3.readers.times import unknown_times
 from tso_level3.readers.units import normal_unit
@@ -54,23 +55,7 @@ def array_part(
         It holds no images, or errors or mask do not fit.
     """
     name = "array" if place is None else f"array {place}"
-    header: dict[str, Any] = {}
-    unit = ""
-    own_mask = own_errors = None
-    values = item
-    if isinstance(item, NDData):
-        values, own_mask, header = item.data, item.mask, dict(item.meta or {})
-        own_errors = _standard(item.uncertainty, name)
-        unit = "" if item.unit is None else str(item.unit)
-    elif hasattr(item, "unit") and hasattr(item, "value"):
-        values, unit = item.value, str(item.unit)
-        own_mask = getattr(item, "mask", None)
-    try:
-        values = np.asanyarray(values)
-    except (ValueError, TypeError) as problem:
-        raise InputError(
-            f"{name}: lists of unequal length found, expected an array of images"
-        ) from problem
+    values, unit, own_mask, own_errors, header = _taken_apart(item, name)
     data, masked = plain_masked(values)
     frames = cube(data, name)
     dq = _joined_masks(frames.shape, (masked, "mask"), (own_mask, "mask"), (mask, "mask"))
@@ -86,7 +71,7 @@ def array_part(
         source=source,
         n_frames=len(frames),
         shape=frames.shape[1:],
-        times=unknown_times(len(frames)),
+        times=header_time([header]) if header and len(frames) == 1 else unknown_times(len(frames)),
         unit=normal_unit(unit),
         has_errors=source.errors is not None,
         has_dq=dq is not None,
@@ -96,6 +81,26 @@ def array_part(
         record={"name": name, "shape": list(data.shape), "type": str(data.dtype)},
         notes=notes,
     )
+
+
+def _taken_apart(
+    item: Any, name: str
+) -> tuple[np.ndarray, str, Any, np.ndarray | None, dict[str, Any]]:
+    """Part an object into values, unit, mask, standard errors and header."""
+    values, unit, mask, errors, header = item, "", None, None, {}
+    if isinstance(item, NDData):
+        values, mask, header = item.data, item.mask, dict(item.meta or {})
+        errors = _standard(item.uncertainty, name)
+        unit = "" if item.unit is None else str(item.unit)
+    elif hasattr(item, "unit") and hasattr(item, "value"):
+        values, unit = item.value, str(item.unit)
+        mask = getattr(item, "mask", None)
+    try:
+        return np.asanyarray(values), unit, mask, errors, header
+    except (ValueError, TypeError) as problem:
+        raise InputError(
+            f"{name}: lists of unequal length found, expected an array of images"
+        ) from problem
 
 
 def _standard(uncertainty: Any, name: str) -> np.ndarray | None:

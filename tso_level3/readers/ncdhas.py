@@ -11,12 +11,14 @@ import numpy as np
 from tso_level3.flags import Flag
 from tso_level3.frames import Box, Pixels
 from tso_level3.readers.blocks import Plane, cube_shape, frames_of
+from tso_level3.readers.cards import value
+from tso_level3.readers.clock import as_mjd, parse_date
 from tso_level3.readers.errors import InputError
 from tso_level3.readers.facts import optics_of, tree_of
-from tso_level3.readers.headers import FitsFile, Hdu, value
+from tso_level3.readers.headers import FitsFile, Hdu
 from tso_level3.readers.joined import Workspace
 from tso_level3.readers.part import Part, PartTimes, describe_file
-from tso_level3.readers.times import as_mjd, flags_of, parse_date, unknown_times
+from tso_level3.readers.times import flags_of, unknown_times
 from tso_level3.readers.units import normal_unit
 from tso_level3.settings import Settings
 

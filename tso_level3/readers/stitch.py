@@ -15,8 +15,9 @@ import numpy as np
 from tso_level3.flags import Flag
 from tso_level3.frames import Exposure, Segment, Times
 from tso_level3.readers.errors import InputError
-from tso_level3.readers.facts import get, number
+from tso_level3.readers.facts import number
 from tso_level3.readers.joined import JoinedFrames, UnreadableFrames
+from tso_level3.readers.order import check_same, gaps, ordered
 from tso_level3.readers.part import Part
 from tso_level3.readers.times import given_times, unknown_times
 from tso_level3.readers.units import Conversion, conversion, gain_of, normal_unit
@@ -25,8 +26,6 @@ from tso_level3.settings import Settings
 __all__ = ["stitch", "unreadable_part"]
 
 log = logging.getLogger(__name__)
-
-_SAME = ("instrument", "detector", "filter", "pupil", "subarray")
 
 
 def unreadable_part(path: Path, problem: str) -> Part:
@@ -79,31 +78,22 @@ def stitch(
     InputError
         Inputs differ in shape, unit, filter or detector, overlap, or none can be read.
     """
-    good = [part for part in parts if not part.problem]
-    if not good:
-        more = "" if len(parts) == 1 else f" (the first of {len(parts)} inputs, all unreadable)"
-        raise InputError(f"{parts[0].problem}{more}")
-    if unit is not None:
-        parts = [replace(part, unit=normal_unit(unit)) for part in parts]
-    parts = [replace(part, shape=good[0].shape) if part.problem else part for part in parts]
-    good = [part for part in parts if not part.problem]
-    _check_same(good)
+    parts = _prepared(parts, unit)
     if times is None:
-        parts = _ordered(parts)
+        parts = ordered(parts)
     good = [part for part in parts if not part.problem]
-    notes = _gaps(good)
+    first = good[0]
     scales = _conversions(parts, good, settings, gain)
     has_errors = all(part.has_errors for part in good)
+    exposure_times = _times(parts, times)
+    notes = [*_gathered(parts), *gaps(good), scales[0].note, *exposure_times.notes]
     if not has_errors and any(part.has_errors for part in good):
         without = next(part.name for part in good if not part.has_errors)
         notes.append(f"{without} has no standard errors; those of the other inputs were left.")
-    integration, index = _numbers(parts)
-    exposure_times = _times(parts, times)
-    first = good[0]
-    notes += _gathered(parts) + [s.note for s in scales[:1] if s.note]
-    notes += list(exposure_times.notes)
+    notes = [note for note in notes if note]
     for note in notes:
         log.warning("%s", note)
+    integration, index = _numbers(parts)
     return Exposure(
         segments=_segments(parts, scales, has_errors, settings),
         shape=first.shape,
@@ -121,101 +111,17 @@ def stitch(
     )
 
 
-def _check_same(good: Sequence[Part]) -> None:
-    first = good[0]
-    for part in good[1:]:
-        if part.shape != first.shape:
-            raise InputError(
-                f"{first.name} and {part.name} have frames of different shape, {first.shape} and"
-                f" {part.shape}, expected the same"
-            )
-        if part.unit != first.unit:
-            raise InputError(
-                f"{first.name} and {part.name} have different units, {first.unit or 'none'} and"
-                f" {part.unit or 'none'}, expected the same"
-            )
-        for name in _SAME:
-            mine, other = getattr(first.optics, name), getattr(part.optics, name)
-            if mine and other and mine != other:
-                raise InputError(
-                    f"{first.name} and {part.name} have a different {name}, {mine} and {other},"
-                    " expected the same"
-                )
-
-
-def _ordered(parts: Sequence[Part]) -> list[Part]:
-    """Put cubes in the order of time, and see that none overlap; images stay as given."""
-    cubes = [part for part in parts if not part.problem and not part.single]
-    if len(cubes) < 2 or any(part.single and not part.problem for part in parts):
-        return list(parts)
-    starts = [_span(part)[0] for part in cubes]
-    if all(map(math.isfinite, starts)):
-        keys = starts
-    elif all(part.times.first is not None for part in cubes):
-        keys = [float(part.times.first or 0) for part in cubes]
-    else:
-        keys = [number(part.tree, "exposure.segment_number") for part in cubes]
-        if not all(map(math.isfinite, keys)):
-            return list(parts)
-    place = dict(zip(map(id, cubes), keys))
-    ranks, last = [], -math.inf
-    for part in parts:  # a file that cannot be read stays behind the one it followed
-        last = place.get(id(part), last)
-        ranks.append(last)
-    ordered = [parts[k] for k in np.argsort(ranks, kind="stable")]
-    readable = [part for part in ordered if not part.problem]
-    for before, after in zip(readable[:-1], readable[1:]):
-        _check_overlap(before, after)
-    if ordered != list(parts):
-        log.info("the inputs were put in the order of time")
-    return ordered
-
-
-def _span(part: Part) -> tuple[float, float]:
-    utc = part.times.mjd_utc
-    known = utc[np.isfinite(utc)]
-    return (float(known[0]), float(known[-1])) if known.size else (math.nan, math.nan)
-
-
-def _exposure_of(part: Part) -> tuple:
-    names = ("visit_id", "activity_id", "exposure_number")
-    return tuple(str(get(part.tree, f"observation.{name}", "")) for name in names)
-
-
-def _check_overlap(before: Part, after: Part) -> None:
-    same = _exposure_of(before) == _exposure_of(after)
-    first, second = before.times.first, after.times.first
-    if same and first is not None and second is not None:
-        end = first + before.n_frames - 1
-        last = second + after.n_frames - 1
-        if second <= end and first <= last:
-            raise InputError(
-                f"{before.name} and {after.name} overlap, they hold integrations {first} to {end}"
-                f" and {second} to {last} of the same exposure, expected each once"
-            )
-    elif _span(after)[0] <= _span(before)[1]:
-        raise InputError(
-            f"{before.name} and {after.name} overlap in time, the first ends at MJD"
-            f" {_span(before)[1]:.6f} and the second begins at {_span(after)[0]:.6f}"
-        )
-
-
-def _gaps(good: Sequence[Part]) -> list[str]:
-    """Say which integrations are missing between segments."""
-    notes = []
-    cubes = [part for part in good if not part.single]
-    for before, after in zip(cubes[:-1], cubes[1:]):
-        if _exposure_of(before) != _exposure_of(after):
-            continue
-        if before.times.first is None or after.times.first is None:
-            continue
-        end, start = before.times.first + before.n_frames - 1, after.times.first
-        if start > end + 1:
-            notes.append(
-                f"Integrations {end + 1} to {start - 1} are missing, between {before.name} and"
-                f" {after.name}."
-            )
-    return notes
+def _prepared(parts: Sequence[Part], unit: str | None) -> list[Part]:
+    """See that there is something to join, and that it is of one kind."""
+    good = [part for part in parts if not part.problem]
+    if not good:
+        more = "" if len(parts) == 1 else f" (the first of {len(parts)} inputs, all unreadable)"
+        raise InputError(f"{parts[0].problem}{more}")
+    if unit is not None:
+        parts = [replace(part, unit=normal_unit(unit)) for part in parts]
+    check_same([part for part in parts if not part.problem])
+    shape = good[0].shape
+    return [replace(part, shape=shape) if part.problem else part for part in parts]
 
 
 def _conversions(

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from tso_level3.readers.cards import value
 from tso_level3.readers.errors import InputError
 from tso_level3.readers.facts import number
-from tso_level3.readers.headers import scan, value
+from tso_level3.readers.headers import scan
 
 __all__ = ["Conversion", "conversion", "gain_of", "normal_unit"]
 
