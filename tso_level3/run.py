@@ -18,6 +18,7 @@ from tso_level3.core.plan import Measurement, Plan
 from tso_level3.executors import mapped, one_thread, pool
 from tso_level3.first_look import first_look
 from tso_level3.frames import Box, Exposure, Picture, Result, Segment
+from tso_level3.judgement import events_in, with_directions
 from tso_level3.quality.apertures import Choice, judge, net_flux
 from tso_level3.quality.noise import counted, time_averaging
 from tso_level3.settings import Settings
@@ -131,6 +132,7 @@ def run(
     """
     began = clock.perf_counter()
     plan, wish = first_look(exposure, settings, progress=progress)
+    plan, groups = with_directions(plan, exposure, settings)
     looked = clock.perf_counter()
     found = _measure_all(exposure, plan, settings, executor, progress)
     measured = clock.perf_counter()
@@ -141,7 +143,7 @@ def run(
         exposure.n_int,
         measured - looked,
     )
-    return _result(exposure, settings, plan, found, choice)
+    return _result(exposure, settings, plan, found, choice, groups)
 
 
 def _measure_all(
@@ -181,13 +183,20 @@ def _batches(exposure: Exposure, chunk: int, workers: int) -> list[Batch]:
 
 
 def _result(
-    exposure: Exposure, settings: Settings, plan: Plan, found: Measurement, choice: Choice
+    exposure: Exposure,
+    settings: Settings,
+    plan: Plan,
+    found: Measurement,
+    choice: Choice,
+    groups: tuple[np.ndarray, ...],
 ) -> Result:
     flux, error = net_flux(found, choice.annulus)
     light_curve = _light_curve(exposure, found, choice, flux, error)
     use = counted(exposure.times.time, settings.out_of_transit)
     quoted = found.psf[:, 2] if choice.kind == "psf" else flux[:, choice.radius]
     averaging = time_averaging(quoted, use)
+    events = events_in(found, plan, exposure.times.time, quoted, groups)
+    light_curve["flags"] = light_curve["flags"] | events.flags
     box, template = plan.layout.box, plan.template
     n_fit, fit = plan.layout.n_fit, plan.layout.fit
     info = {
@@ -226,7 +235,7 @@ def _result(
         light_curve=light_curve,
         apertures=choice.apertures,
         grid=choice.grid,
-        events=_no_events(),
+        events=events.columns,
         radii=plan.radii,
         unit=exposure.unit,
         template=Picture(
@@ -248,12 +257,6 @@ def _kernel_picture(plan: Plan) -> Picture:
     half = int(np.ceil(5 * max(kernel.sigma_x, kernel.sigma_y)))
     side = 2 * half + 1
     return Picture(kernel.render(half, half, (side, side)), half, half, 1)
-
-
-def _no_events() -> dict[str, np.ndarray]:
-    from tso_level3.columns import EVENTS
-
-    return {item.name: np.zeros(0, dtype=item.dtype) for item in EVENTS}
 
 
 def _over_bound(found: Measurement, plan: Plan) -> dict[str, float]:

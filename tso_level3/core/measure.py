@@ -160,6 +160,7 @@ def _numbers(
         psf_err=psf_err,
         psf_chi2=psf_chi2,
         components=repaired.residuals[:, :n_fit] @ plan.components.T,
+        directions=_directions(repaired.residuals[:, :n_fit], plan),
         center=center,
         sums=sums.sums,
         areas=sums.areas,
@@ -170,6 +171,13 @@ def _numbers(
         flags=flags,
     )
     return _without(out, empty)
+
+
+def _directions(residuals: np.ndarray, plan: Plan) -> np.ndarray:
+    """Project on the shapes along which events are looked for, (n, n_directions)."""
+    if plan.directions is None:
+        return np.zeros((len(residuals), 0))
+    return residuals @ plan.directions.T
 
 
 def _without(out: Measurement, empty: np.ndarray) -> Measurement:

@@ -222,6 +222,8 @@ class Plan:
         The Gaussian of the template, relative to its centre.
     components : ndarray, (n_components, n_fit)
         Functionals whose product with residuals gives the principal components.
+    directions : ndarray, (n_directions, n_fit), or None
+        The same for the shapes along which events are looked for.
     fill : bool
         Whether missing pixels are filled.
     outlier_sigma : float
@@ -257,6 +259,7 @@ class Plan:
     outlier_sigma: float
     flicker: str = "none"
     unit: str = ""
+    directions: np.ndarray | None = None
     flags: int = 0
     info: dict = field(default_factory=dict)
 
@@ -279,7 +282,7 @@ class Measurement:
         x, y, flux.
     psf_chi2 : ndarray, (n,)
         Reduced chi-square.
-    components : ndarray, (n, n_components)
+    components, directions : ndarray, (n, n_components) and (n, n_directions)
         Projections of the residuals.
     center : ndarray, (n, 2)
         x, y of the apertures.
@@ -308,6 +311,7 @@ class Measurement:
     psf_err: np.ndarray
     psf_chi2: np.ndarray
     components: np.ndarray
+    directions: np.ndarray
     center: np.ndarray
     sums: np.ndarray
     areas: np.ndarray

@@ -1,0 +1,125 @@
+"""How the image changes when a mirror segment moves a little: the directions of tilt events."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tso_level3.psf import bands, optics
+from tso_level3.psf import pupil as _pupil
+
+__all__ = ["segment_modes"]
+
+_MARGIN = 3
+_OVERSAMPLE = 2
+# Modes of a segment about its centre, in circumradii; each has an rms near one over a hexagon.
+_SLOPE = 2.2
+
+
+def segment_modes(
+    offsets_x: np.ndarray,
+    offsets_y: np.ndarray,
+    *,
+    instrument: str,
+    filter: str,
+    pupil: str | None = None,
+    detector: str | None = None,
+    waves: float | None = None,
+    n_wavelengths: int = 2,
+) -> np.ndarray:
+    """Compute the first-order change of the image for piston, tilt and tip of each segment.
+
+    With E the field of the telescope without wavefront error and F that of one mode of one
+    segment, the image changes by 2 k Im(E* F) for a small path difference. The telescope has
+    wavefront errors, which nobody knows at the time; they turn the phase between E and F and so
+    mix in Re(E* F), which is given as well.
+
+    Parameters
+    ----------
+    offsets_x, offsets_y : ndarray, (nx,) and (ny,)
+        Pixel centres from the star, a pixel apart [pix].
+    instrument, filter, pupil, detector : str
+        Header values.
+    waves : float, optional
+        Defocus in waves of 2.12 um in place of the weak lens's nominal one.
+    n_wavelengths : int
+        Samples of the band.
+
+    Returns
+    -------
+    ndarray, (18, 3, 2, ny, nx)
+        For each segment, for piston, tilt along x and tip along y of one metre rms, the change
+        and its quadrature, as fractions of the star's flux in each pixel.
+
+    Raises
+    ------
+    ValueError
+        The set-up is not known.
+
+    References
+    ----------
+    Soummer et al. 2007, doi:10.1364/OE.15.015935, for the transform; Perrin et al. 2014,
+    doi:10.1117/12.2056689, for the pupil.
+    """
+    band = bands.resolve(instrument, filter, pupil)
+    waves = band.waves if waves is None else float(waves)
+    scales = bands.scales(band.channel, detector)
+    rotation = bands.rotation(band.instrument, detector)
+    angles = [
+        _fine(offsets) * np.deg2rad(scale / 3600)
+        for offsets, scale in zip((offsets_x, offsets_y), scales, strict=True)
+    ]
+    field = _pupil.draw(rotation).amplitude
+    lens = optics.defocus(waves) if waves else 0.0
+    edges = np.linspace(band.low, band.high, 2 * n_wavelengths + 1)[1::2]
+    shape = (_pupil.N_SEGMENTS, 3, 2, len(angles[1]), len(angles[0]))
+    modes = np.zeros(shape)
+    step = _pupil.SIDE / _pupil.NPUP
+    spacing = (angles[0][1] - angles[0][0]) * (angles[1][1] - angles[1][0])
+    for wavelength in edges:
+        k = 2 * np.pi / wavelength
+        lit = field * np.exp(1j * k * lens) if waves else field.astype(complex)
+        whole, parts = _fields(lit, rotation, wavelength, *angles)
+        share = spacing * (step / wavelength) ** 2 / field.sum() / n_wavelengths
+        product = np.conj(whole) * parts
+        modes[:, :, 0] -= 2 * k * share * product.imag
+        modes[:, :, 1] -= 2 * k * share * product.real
+    blur = bands.blur(band.channel, 0.5 * (scales[0] + scales[1]))
+    inner = slice(_MARGIN * _OVERSAMPLE, -_MARGIN * _OVERSAMPLE, _OVERSAMPLE)
+    out = [
+        optics.detect(image, _OVERSAMPLE, blur)[inner, inner]
+        for image in modes.reshape(-1, *shape[-2:])
+    ]
+    return np.stack(out).reshape(*shape[:3], *out[0].shape) * _OVERSAMPLE**2
+
+
+def _fine(offsets: np.ndarray) -> np.ndarray:
+    """Pixel centres with a margin, oversampled."""
+    n = (len(offsets) - 1 + 2 * _MARGIN) * _OVERSAMPLE + 1
+    return offsets[0] - _MARGIN + np.arange(n) / _OVERSAMPLE
+
+
+def _fields(
+    lit: np.ndarray, rotation: float, wavelength: float, angle_x: np.ndarray, angle_y: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fields of the whole pupil (my, mx) and of the modes of its segments (18, 3, my, mx)."""
+    axis = _pupil.pupil_axis()
+    left = np.exp(-2j * np.pi / wavelength * np.outer(angle_y, axis))
+    right = np.exp(-2j * np.pi / wavelength * np.outer(axis, angle_x))
+    labels = _pupil.draw(rotation).segments
+    parts = np.empty((_pupil.N_SEGMENTS, 3, len(angle_y), len(angle_x)), complex)
+    for k, (x, y) in enumerate(_pupil.segment_centers(rotation)):
+        mine = labels == k + 1
+        rows, cols = _span(mine.any(axis=1)), _span(mine.any(axis=0))
+        own = np.where(mine[rows, cols], lit[rows, cols], 0.0)
+        in_x = _SLOPE * (axis[cols] - x)[:, None] / _pupil._CIRCUMRADIUS
+        in_y = _SLOPE * (axis[rows] - y) / _pupil._CIRCUMRADIUS
+        half = left[:, rows] @ own
+        parts[k, 0] = half @ right[cols]
+        parts[k, 1] = half @ (in_x * right[cols])
+        parts[k, 2] = ((left[:, rows] * in_y) @ own) @ right[cols]
+    return parts[:, 0].sum(axis=0), parts
+
+
+def _span(used: np.ndarray) -> slice:
+    where = np.flatnonzero(used)
+    return slice(where[0], where[-1] + 1)

@@ -1,0 +1,393 @@
+"""Events in an exposure: tilts of mirror segments, jumps and disturbances of the pointing.
+
+A tilt is a step of the image's shape, within one integration, that stays. It is looked for in
+the residuals of the template, which hold neither flux nor shift nor second-order motion, so that
+no transit and no jitter can look like one; widths and chi-square are looked at beside. A slow
+change is told from a step by what a parabola leaves of it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tso_level3.quality.disturbances import Disturbance, disturbances, settling
+from tso_level3.quality.steps import (
+    LEAST,
+    Families,
+    located,
+    scan,
+    steepness,
+    step_response,
+    whiten,
+)
+
+__all__ = ["LEAST_INTEGRATIONS", "Event", "find_events"]
+
+log = logging.getLogger(__name__)
+
+#: Exposures with fewer integrations have no events.
+LEAST_INTEGRATIONS = 60
+# Chance of so large a step at one place, minus its logarithm: 2,000 integrations hold some tens
+# of independent places, and some twenty families are looked at.
+_SURPRISE = 15.0
+_POINTING_SURPRISE = 18.0
+_RAMP_SURPRISE = 18.0
+_DISTURBANCE = 8.0
+# A step keeps half of its significance beside a parabola; a drift keeps nothing.
+_STEEP = 0.27
+_NEAR = 12
+_RETURN = 200
+_MAD = 1.4826022185056018
+_STRETCH = 400
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to telescope or pointing.
+
+    Attributes
+    ----------
+    integration : int
+        Row of the first integration affected, from 0.
+    kind : str
+        ``tilt``: the image changed its shape and stayed so; ``jump``: the star moved and stayed;
+        ``antenna``: it moved for a short time; ``settling``: a ramp at the start.
+    significance : float
+        Signal-to-noise of the change.
+    size : float
+        Relative change of the flux; NaN where it is not known.
+    length : int
+        Integrations that are affected; 0 where it stays.
+    """
+
+    integration: int
+    kind: str
+    significance: float
+    size: float
+    length: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    index: int
+    significance: float
+
+
+def find_events(
+    *,
+    components: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    width_x: np.ndarray,
+    width_y: np.ndarray,
+    chi2: np.ndarray,
+    flux: np.ndarray,
+    groups: Sequence[np.ndarray] = (),
+) -> tuple[Event, ...]:
+    """Find tilts, jumps, disturbances and settling.
+
+    Parameters
+    ----------
+    components : ndarray, (n_int, n_components)
+        Projections of the residuals on shapes, the likeliest first, in standard errors. They
+        should have unit variance; they are scaled to it.
+    x, y : ndarray, (n_int,)
+        Centres [pix].
+    width_x, width_y : ndarray, (n_int,)
+        Widths of the image [pix].
+    chi2 : ndarray, (n_int,)
+        Reduced chi-square of the fit of the template.
+    flux : ndarray, (n_int,)
+        Flux in the quoted aperture; gives the size of an event and decides nothing.
+    groups : sequence of ndarray, (n_components, k)
+        Subspaces of the projections in which a single cause moves the image.
+
+    Returns
+    -------
+    tuple of Event
+        In the order of time; none in fewer than `LEAST_INTEGRATIONS` integrations.
+
+    Notes
+    -----
+    NaN is allowed everywhere: integrations without projections or centre are passed over.
+    """
+    components = np.asarray(components, float)
+    place = np.stack([x, y], axis=1).astype(float)
+    rows = np.flatnonzero(np.isfinite(components).all(axis=1) & np.isfinite(place).all(axis=1))
+    if len(rows) < LEAST_INTEGRATIONS:
+        return ()
+    extra = np.stack([width_x, width_y, chi2], axis=1).astype(float)[rows]
+    extra, flux = _filled(extra), np.asarray(flux, float)[rows]
+    # Chi-square follows the star's photon noise, and so a transit.
+    extra[:, 2] = _without(extra[:, 2], flux)
+    shape, families = _shape(components[rows], extra, groups)
+    pointing = whiten(place[rows]).values
+    both = Families((np.eye(2),))
+
+    n_ramp, ramp = _ramp(shape, families, pointing, both)
+    steps = _steps(shape[n_ramp:], families, pointing[n_ramp:])
+    tilts = [_Step(s.index + n_ramp, s.significance) for s in steps]
+    jumps = [_Step(s.index + n_ramp, s.significance) for s in _jumps(pointing[n_ramp:], both)]
+    kept, short = _sorted_out(tilts, jumps, place[rows], n_ramp)
+    still = _without_steps(place[rows], [s.index for s, _ in kept if s.index > n_ramp])
+    quakes = [
+        Disturbance(item.start + n_ramp, item.stop + n_ramp, item.significance)
+        for item in disturbances(still[n_ramp:], threshold=_DISTURBANCE)
+    ]
+    short += [
+        q
+        for q in quakes
+        if all(q.stop < s.start - _NEAR or q.start > s.stop + _NEAR for s in short)
+        and all(abs(q.start - s.index) > _NEAR for s, _ in kept)
+    ]
+    events = [
+        Event(int(rows[s.index]), kind, s.significance, _step_size(flux, s.index, kept))
+        for s, kind in kept
+    ]
+    events += [
+        Event(
+            int(rows[q.start]),
+            "antenna",
+            q.significance,
+            _dip_size(flux, q),
+            int(rows[q.stop - 1] - rows[q.start] + 1),
+        )
+        for q in short
+    ]
+    if n_ramp:
+        size = _ramp_size(flux, ramp.length)
+        last = int(rows[n_ramp - 1] - rows[0] + 1)
+        events.append(Event(int(rows[0]), "settling", float(np.sqrt(ramp.chi2)), size, last))
+    return tuple(sorted(events, key=lambda event: (event.integration, event.kind)))
+
+
+def _filled(values: np.ndarray) -> np.ndarray:
+    """Put medians where nothing is known."""
+    good = np.isfinite(values)
+    middle = [np.median(v[g]) if g.any() else 0.0 for v, g in zip(values.T, good.T, strict=True)]
+    return np.where(good, values, middle)
+
+
+def _without(values: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Take out what follows another series linearly."""
+    good = np.isfinite(other)
+    if good.sum() < LEAST_INTEGRATIONS:
+        return values
+    other = np.where(good, other, np.median(other[good]))
+    shift = other - np.mean(other)
+    power = shift @ shift
+    return values - shift * ((shift @ values) / power) if power > 0 else values
+
+
+def _shape(
+    components: np.ndarray, extra: np.ndarray, groups: Sequence[np.ndarray]
+) -> tuple[np.ndarray, Families]:
+    """Whiten projections, widths and chi-square, and lay out where a tilt may point."""
+    n, k = components.shape
+    white = whiten(np.concatenate([components, extra], axis=1))
+    eye = np.eye(k + 3)
+    padded = [np.concatenate([g, np.zeros((3, g.shape[1]))]) for g in groups]
+    leading = [eye[:, :m] for m in (6, 16, k) if m <= k]
+    bases = [*padded, *leading, eye[:, k : k + 2], eye[:, k + 2 :]]
+    # More directions than integrations can carry are not looked at together.
+    bases = [basis for basis in bases if basis.shape[1] < n / 4]
+    return white.values, Families.of(bases, white.matrix)
+
+
+def _ramp(shape, families, pointing, both):  # noqa: ANN001, ANN202
+    """Find the ramp at the start, in shape or pointing."""
+    found = [settling(shape, families), settling(pointing, both)]
+    found = [ramp for ramp in found if ramp is not None and ramp.surprise >= _RAMP_SURPRISE]
+    if not found:
+        return 0, None
+    ramp = max(found, key=lambda item: item.surprise)
+    return min(ramp.n_rows, len(shape) // 2), ramp
+
+
+def _steps(values: np.ndarray, families: Families, pointing: np.ndarray) -> list[_Step]:
+    """Find the steps of the shape: the best of a stretch, then the best on each side of it."""
+    out: list[_Step] = []
+    todo = [(0, len(values))]
+    while todo:
+        a, b = todo.pop()
+        part = values[a:b]
+        for degree in (0, 3):
+            best = scan(part, families, degree=degree)
+            if best is None or best.surprise < _SURPRISE:
+                best = None
+                break
+            step = _judged(part, best, families, pointing[a:b])
+            if step is not None:
+                out.append(_Step(a + step.index, step.significance))
+                todo += [(a, a + step.index), (a + step.index, b)]
+                break
+    return sorted(out, key=lambda step: step.index)
+
+
+def _judged(values: np.ndarray, best, families: Families, pointing: np.ndarray) -> _Step | None:  # noqa: ANN001
+    """Settle where a step is, and whether it is one."""
+    n, index = len(values), best.index
+    basis = _telling_basis(values, index, families, best.family)
+    near = slice(max(index - 60, 0), min(index + 60, n))
+    # The star moves with the tilt: over a short stretch that helps to say when.
+    local = pointing - np.median(pointing[near], axis=0)
+    width = values.shape[1]
+    joint = np.concatenate([values, np.clip(local, -30, 30)], axis=1)
+    wide = np.zeros((width + 2, basis.shape[1] + 2))
+    wide[:width, :-2], wide[width:, -2:] = basis, np.eye(2)
+    index = located(joint, index, wide, window=60, long=100)
+    index = located(values, index, basis, window=3, long=400) if False else index
+    if not LEAST // 2 <= index <= n - LEAST // 2:
+        return None
+    first, last = max(index - _STRETCH, 0), min(index + _STRETCH, n)
+    change = values[index:last].mean(axis=0) - values[first:index].mean(axis=0)
+    change = basis @ (basis.T @ change)
+    size = np.sqrt((change**2).sum())
+    if size == 0:
+        return None
+    series = values @ (change / size)
+    red = _red_noise(series, index, min(index - first, last - index))
+    if steepness(series, index, reach=_STRETCH) < _STEEP:
+        return None
+    squares = families.squares(step_response(values, 0, LEAST // 2)[index - LEAST // 2])
+    net = squares[best.family] - families.dimensions[best.family]
+    significance = float(np.sqrt(max(net, 0.0))) / red
+    return _Step(index, significance) if significance**2 / 2 >= 0.6 * _SURPRISE else None
+
+
+def _telling_basis(values: np.ndarray, index: int, families: Families, family: int) -> np.ndarray:
+    """Choose the family that gives the best direction: much of the step, little of the noise."""
+    least = LEAST // 2
+    response = step_response(values, 0, least)[np.clip(index - least, 0, len(values) - 2 * least)]
+    squares, dimensions = families.squares(response), families.dimensions
+    net = np.maximum(squares - dimensions, 0.0)
+    worth = net**2 / np.maximum(squares, 1e-300)
+    best = int(worth.argmax())
+    return families.bases[best if worth[best] > worth[family] else family]
+
+
+def _red_noise(series: np.ndarray, index: int, reach: int) -> float:
+    """Scatter of differences of neighbouring means away from a step, over that of white noise."""
+    width = max(min(reach, len(series) // 12), 1)
+    total = np.concatenate([[0.0], np.cumsum(series)])
+    means = (total[width:] - total[:-width]) / np.sqrt(2.0 * width)
+    steps = means[width:] - means[:-width]
+    place = np.arange(width, width + len(steps))
+    steps = steps[np.abs(place - index) > width]
+    if len(steps) < 6 * width:
+        return 1.0
+    return float(max(_MAD * np.median(np.abs(steps)), 1.0))
+
+
+def _jumps(pointing: np.ndarray, both: Families) -> list[_Step]:
+    """Find steps of the pointing beside a parabola, on overlapping stretches."""
+    n = len(pointing)
+    found = []
+    for size in (60, 160, 400):
+        if size > n and size != 60:
+            break
+        starts = np.unique(np.append(np.arange(0, max(n - size, 0), size // 4), max(n - size, 0)))
+        best = [(k, scan(pointing[k : k + size], both, degree=2, least=5)) for k in starts]
+        best = [(k, s) for k, s in best if s is not None]
+        # Red noise lifts the typical stretch; for white noise the median of the best is known.
+        middle = np.median([s.chi2 for _, s in best]) if len(best) >= 8 else 0.0
+        red = max(middle / _TYPICAL, 1.0)
+        found += [(s.chi2 / red, k + s.index) for k, s in best]
+    out: list[_Step] = []
+    for value, index in sorted(found, reverse=True):
+        if value / 2 < _POINTING_SURPRISE:
+            break
+        if all(abs(index - step.index) > 2 * _NEAR for step in out):
+            index = located(pointing, index, np.eye(2), window=10, long=30)
+            out.append(_Step(index, float(np.sqrt(value))))
+    return sorted(out, key=lambda step: step.index)
+
+
+# Median of the best chi-square (two degrees of freedom) of a stretch of white noise.
+_TYPICAL = 10.0
+
+
+def _sorted_out(
+    tilts: list[_Step], jumps: list[_Step], place: np.ndarray, n_ramp: int
+) -> tuple[list[tuple[_Step, str]], list[Disturbance]]:
+    """Say which steps belong together: tilt and jump, or a jump and its return."""
+    short, left = [], list(jumps)
+    for a, b in zip(jumps[:-1], jumps[1:], strict=True):
+        if b.index - a.index > _RETURN or a not in left or b not in left:
+            continue
+        before = np.median(place[max(a.index - 30, n_ramp) : a.index], axis=0)
+        during = np.median(place[a.index : b.index], axis=0)
+        after = np.median(place[b.index : b.index + 30], axis=0)
+        if np.hypot(*(after - before)) < 0.35 * np.hypot(*(during - before)):
+            left = [step for step in left if step is not a and step is not b]
+            short.append(Disturbance(a.index, b.index, max(a.significance, b.significance)))
+    kept = []
+    for tilt in tilts:
+        near = [jump for jump in left if abs(jump.index - tilt.index) <= _NEAR]
+        left = [jump for jump in left if jump not in near]
+        # A large jump leaves residuals; a tilt's own shift is no more telling than its shape.
+        jumped = [jump for jump in near if jump.significance > 3.0 * tilt.significance]
+        passing = any(s.start - _NEAR <= tilt.index <= s.stop + _NEAR for s in short)
+        if jumped:
+            kept.append((jumped[0], "jump"))
+        elif not passing:
+            kept.append((tilt, "tilt"))
+    kept += [(jump, "jump") for jump in left]
+    return sorted(kept, key=lambda item: item[0].index), short
+
+
+def _without_steps(place: np.ndarray, indices: list[int]) -> np.ndarray:
+    """Take known steps out of the position, so that its running median is not late."""
+    out, edges = place.copy(), [0, *sorted(indices), len(place)]
+    for first, middle, last in zip(edges[:-2], edges[1:-1], edges[2:], strict=True):
+        before = np.median(out[max(first, middle - 30) : middle], axis=0)
+        after = np.median(place[middle : min(last, middle + 30)], axis=0)
+        out[middle:] = place[middle:] - (after - before)
+    return out
+
+
+def _step_size(flux: np.ndarray, index: int, kept: list[tuple[_Step, str]]) -> float:
+    """Relative step of the flux beside a slope, without outliers."""
+    edges = [0, *[step.index for step, _ in kept], len(flux)]
+    first = max([edge for edge in edges if edge < index] + [index - 100])
+    last = min([edge for edge in edges if edge > index] + [index + 100])
+    part = flux[first:last]
+    phase = np.linspace(-1, 1, len(part))
+    design = np.stack([np.ones_like(phase), phase, np.arange(first, last) >= index], axis=1)
+    middle = np.median(part[np.isfinite(part)]) if np.isfinite(part).any() else np.nan
+    return _fitted(design, part) / middle
+
+
+def _dip_size(flux: np.ndarray, item: Disturbance) -> float:
+    around = np.r_[max(item.start - 30, 0) : item.start, item.stop : item.stop + 30]
+    around = flux[around[around < len(flux)]]
+    inside = flux[item.start : item.stop]
+    if not np.isfinite(around).any() or not np.isfinite(inside).any():
+        return float("nan")
+    return float(np.nanmedian(inside) / np.nanmedian(around) - 1.0)
+
+
+def _ramp_size(flux: np.ndarray, length: float) -> float:
+    part = flux[: int(8 * length)]
+    phase = np.linspace(-1, 1, len(part))
+    shape = np.exp(-np.arange(len(part)) / length)
+    design = np.stack([np.ones_like(phase), phase, shape], axis=1)
+    middle = np.median(part[np.isfinite(part)]) if np.isfinite(part).any() else np.nan
+    return _fitted(design, part) / middle
+
+
+def _fitted(design: np.ndarray, values: np.ndarray) -> float:
+    """Last coefficient of a least-squares fit, made again without outliers."""
+    keep = np.isfinite(values)
+    for _ in range(3):
+        if keep.sum() <= design.shape[1] + 2:
+            return float("nan")
+        solution = np.linalg.lstsq(design[keep], values[keep], rcond=None)[0]
+        rest = values - design @ solution
+        scale = _MAD * np.median(np.abs(rest[keep]))
+        keep = np.isfinite(values) & (np.abs(rest) <= 4.0 * max(scale, 1e-300))
+    return float(solution[-1])
