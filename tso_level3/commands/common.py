@@ -1,0 +1,194 @@
+"""What the commands share: words to the user, the parser, the log."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+__all__ = [
+    "ENDINGS",
+    "NAME",
+    "CommandParser",
+    "check_target",
+    "pixels",
+    "ppm",
+    "say",
+    "set_up_log",
+    "warn_user",
+]
+
+NAME = "tso-level3"
+
+#: Endings of the files that `tso_level3.exports.write` makes.
+ENDINGS = (".asdf", ".fits", ".ecsv", ".csv", ".parquet", ".h5")
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser whose errors are one line, and whose examples stay as they were written.
+
+    Parameters
+    ----------
+    quiet : bool
+        Whether to add the options that every command has.
+    **kwargs
+        As for `argparse.ArgumentParser`.
+    """
+
+    def __init__(self, *, quiet: bool = True, **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        # An abbreviation that works today may be ambiguous tomorrow.
+        super().__init__(allow_abbrev=False, **kwargs)
+        if quiet:
+            self.add_argument("-v", "--verbose", action="store_true", help="show the log")
+            self.add_argument(
+                "--debug", action="store_true", help="show the log, and where an error happened"
+            )
+
+    def error(self, message: str) -> NoReturn:
+        """End the process because the command line is wrong.
+
+        Parameters
+        ----------
+        message : str
+            What is wrong.
+        """
+        self.exit(2, f"{NAME}: error: {message} (see {self.prog} --help)\n")
+
+
+def say(text: str = "") -> None:
+    """Write a line to standard output.
+
+    Parameters
+    ----------
+    text : str
+        The line.
+    """
+    try:
+        sys.stdout.write(f"{text}\n")
+    except UnicodeEncodeError:  # a file name that the terminal's encoding does not have
+        sys.stdout.write(f"{text.encode('ascii', 'backslashreplace').decode('ascii')}\n")
+
+
+def warn_user(text: str) -> None:
+    """Write a line to standard error, under the command's name.
+
+    Parameters
+    ----------
+    text : str
+        The line.
+    """
+    if "tqdm" in sys.modules and sys.stderr.isatty():
+        # A bar that an error left unfinished ends without a line break.
+        sys.stderr.write("\n")
+    sys.stderr.write(f"{NAME}: {text.encode('utf-8', 'backslashreplace').decode('utf-8')}\n")
+
+
+class _LogHandler(logging.Handler):
+    """Writes above a progress bar, where there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+            if "tqdm" in sys.modules:
+                sys.modules["tqdm"].tqdm.write(line, file=sys.stderr)
+            else:
+                sys.stderr.write(f"{line}\n")
+        except Exception:
+            self.handleError(record)
+
+
+def set_up_log(*, verbose: bool) -> None:
+    """Send the log to standard error.
+
+    Parameters
+    ----------
+    verbose : bool
+        Whether all of it is shown, with its times and the warnings of other packages, or only
+        what this package warns of.
+    """
+    handler = _LogHandler()
+    if verbose:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s: %(message)s"))
+    else:
+        handler.setFormatter(_Short())
+    root = logging.getLogger()
+    for old in [item for item in root.handlers if isinstance(item, _LogHandler)]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    logging.getLogger("tso_level3").setLevel(logging.INFO if verbose else logging.WARNING)
+    logging.captureWarnings(True)
+    logging.getLogger("py.warnings").setLevel(logging.WARNING if verbose else logging.ERROR)
+
+
+class _Short(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{NAME}: {record.levelname.lower()}: {record.getMessage()}"
+
+
+def check_target(path: Path, endings: tuple[str, ...] = (), *, option: str = "--output") -> Path:
+    """See that a file can be written, before the work begins.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    endings : tuple of str
+        What its name may end in; anything where empty.
+    option : str
+        The option that gave it, for errors.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    ValueError
+        Its ending is none of these.
+    OSError
+        Its folder does not exist, or it is a folder itself.
+    """
+    if endings and path.suffix.lower() not in endings:
+        found = f"ending {path.suffix!r}" if path.suffix else "no ending"
+        raise ValueError(f"{option}: {path}: {found} found, expected one of {', '.join(endings)}")
+    if path.is_dir():
+        raise IsADirectoryError(f"{option}: {path}: a folder found, expected a file")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{option}: {path}: no folder {path.parent} found to write it to")
+    return path
+
+
+def ppm(value: float) -> str:
+    """Write a relative number in parts per million.
+
+    Parameters
+    ----------
+    value : float
+        The number.
+
+    Returns
+    -------
+    str
+        Such as ``213 ppm``.
+    """
+    return f"{1e6 * float(value):.0f} ppm" if value == value else "unknown"
+
+
+def pixels(value: float) -> str:
+    """Write a number of pixels.
+
+    Parameters
+    ----------
+    value : float
+        The number.
+
+    Returns
+    -------
+    str
+        Such as ``4.5``.
+    """
+    return f"{float(value):.4g}"

@@ -1,0 +1,271 @@
+"""The command ``measure``: images in, product out."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tso_level3.commands.common import (
+    ENDINGS,
+    CommandParser,
+    check_target,
+    pixels,
+    ppm,
+    say,
+)
+from tso_level3.settings import Settings, fields_of, from_strings
+
+if TYPE_CHECKING:
+    import dataclasses
+
+    from tso_level3.product import TSOLightCurveModel
+
+__all__ = ["GROUPS", "TEXTS", "add_arguments", "default_name", "run"]
+
+TEXTS = {
+    "description": (
+        "Measure the light curve of a star in a series of images, with many apertures at once,\n"
+        "and write times, centres, shapes, background, fluxes and their errors to one file.\n\n"
+        "No calibration server is asked. Data in DN/s need --gain to come out in electrons."
+    ),
+    "epilog": """\
+examples:
+  One exposure of NIRCam, with what its observing mode asks for:
+    tso-level3 measure x_calints.fits
+  Three segments, own radii, the star near x = 31.2, y = 30.8, a box of 21 x 21 for centring:
+    tso-level3 measure x-seg00*_calints.fits --radii 3,4,5 --position 31.2,30.8 --subframe 21
+  A folder of images from the ground, as a table that any program reads:
+    tso-level3 measure night1/ --kernel gaussian --position 82,90 --output night1.csv
+  The parameters of an observing mode (see tso-level3 pars), one of them changed:
+    tso-level3 measure x_calints.fits --parameters nircam-wlp8 --radius 55
+""",
+}
+
+#: The first parameter of each group, as `Settings` orders them, and the group's title.
+GROUPS = {
+    "radii": "what is measured",
+    "position": "where the star is",
+    "background": "background",
+    "fill": "missing pixels",
+    "gain": "units",
+    "choose_aperture": "choice and quality",
+    "extension": "reading",
+    "chunk": "running",
+    "save_catalog": "products beside the main one",
+}
+
+_METAVARS = {"float": "R", "floats": "R[,R...]", "int": "N", "size": "N[,N]", "strs": "A[,A...]"}
+_NAMED = {"position": "X,Y", "gain": "G|FILE", "out_of_transit": "T0,T1[,...]"}
+
+#: What each of the further products ends in.
+_BESIDE = {"save_catalog": ".ecsv", "save_fits": ".fits", "save_plots": ".png"}
+
+
+def add_arguments(parser: CommandParser) -> None:
+    """Declare the command's arguments: an option for every field of `Settings`.
+
+    Parameters
+    ----------
+    parser : CommandParser
+        The command's parser.
+    """
+    parser.add_argument(
+        "source",
+        nargs="+",
+        metavar="SOURCE",
+        help="files (calints, rateints, plain FITS, ncdhas), a folder, a pattern in quotes, a"
+        " text listing, or an association; several are measured as one exposure",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help=f"the file to write, or a folder for it; its ending ({', '.join(ENDINGS)}) says"
+        " in which form; one that exists is replaced (default: ROOT_phot.asdf here, where ROOT"
+        " is the name of the input, as strun names it)",
+    )
+    parser.add_argument(
+        "-p",
+        "--parameters",
+        metavar="FILE|MODE",
+        help="a parameter file as strun takes it, or an observing mode; what is given on the"
+        " command line comes before it",
+    )
+    group: Any = parser
+    for item in fields_of():
+        if item.name in GROUPS:
+            group = parser.add_argument_group(GROUPS[item.name])
+        _add_option(group, item)
+
+
+def _add_option(group: Any, item: dataclasses.Field) -> None:
+    meta = item.metadata
+    unit = f" [{meta['unit']}]" if meta["unit"] else ""
+    options: dict[str, Any] = {"dest": item.name, "default": argparse.SUPPRESS}
+    text = meta["help"]
+    if meta["kind"] == "bool":
+        options["action"] = argparse.BooleanOptionalAction
+        default = f" (default: {'yes' if item.default else 'no'})"
+    else:
+        options["metavar"] = _NAMED.get(item.name) or (
+            "|".join(meta["choices"]) if meta["choices"] else _METAVARS.get(meta["kind"], "TEXT")
+        )
+        shown = item.default
+        shown = ",".join(map(str, shown)) if isinstance(shown, tuple) else shown
+        # Where nothing is set the help itself says what follows from that.
+        default = f" (default: {shown})" if shown is not None else ""
+    group.add_argument(
+        f"--{item.name.replace('_', '-')}",
+        help=(text + unit + default).replace("%", "%%"),
+        **options,
+    )
+
+
+def run(args: argparse.Namespace, parser: CommandParser) -> None:
+    """Measure, write, and say so in a line.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+        The arguments.
+    parser : CommandParser
+        The command's parser, for errors of the command line.
+    """
+    began = time.perf_counter()
+    settings = _settings_of(args, parser)
+    _check_plots(settings)
+    output = Path(args.output or ".").expanduser()
+    named = not output.is_dir()
+    if named:
+        check_target(output, ENDINGS)
+        _check_form(output)
+        _check_inputs(output, args.source)
+
+    from tso_level3.progress import progress
+    from tso_level3.run import measure
+
+    source = args.source[0] if len(args.source) == 1 else args.source
+    model = measure(source, settings, progress=progress)
+    if not named:
+        output = output / default_name(source, model.meta.tso_level3.instance["inputs"])
+        _check_inputs(output, args.source)
+    existed = output.exists()
+    model.write(output)
+    others = _write_beside(model, settings, output)
+    seconds = time.perf_counter() - began
+    verb = "replaced" if existed else "wrote"
+    beside = f" and {', '.join(others)}" if others else ""
+    say(f"{verb} {output}{beside}: {_summary(model)}, {seconds:.1f} s")
+
+
+def _settings_of(args: argparse.Namespace, parser: CommandParser) -> Settings:
+    """Join the parameter file and, before it, the command line."""
+    from tso_level3.commands.parameter_file import read_parameters
+
+    given = {item.name: getattr(args, item.name) for item in fields_of() if item.name in args}
+    try:
+        from_strings(given)
+    except ValueError as error:
+        parser.error(str(error))
+    values = read_parameters(args.parameters) if args.parameters else {}
+    return from_strings(values | given)
+
+
+def _check_plots(settings: Settings) -> None:
+    if settings.save_plots and importlib.util.find_spec("matplotlib") is None:
+        raise ImportError(
+            "--save-plots: matplotlib not found, expected it for plots; "
+            'install it with pip install "tso_level3[report]"'
+        )
+
+
+def _check_form(output: Path) -> None:
+    """See before the work begins that the packages for a form are there."""
+    from tso_level3.exports import _NEEDS
+
+    module, extra = _NEEDS.get(output.suffix.lower(), (None, None))
+    if module is not None and importlib.util.find_spec(module) is None:
+        raise ImportError(
+            f"--output: {module} not found, expected it for {output.suffix}; "
+            f'install it with pip install "tso_level3[{extra}]"'
+        )
+
+
+def _check_inputs(output: Path, sources: list[str]) -> None:
+    """Keep an input from being replaced by what is made of it."""
+    for name in sources:
+        if output.exists() and Path(name).exists() and output.samefile(name):
+            raise ValueError(f"--output: {output} is an input, expected another name")
+
+
+def default_name(source: str | list[str], inputs: list[Mapping[str, Any]]) -> str:
+    """Name a product as `strun` does.
+
+    Parameters
+    ----------
+    source : str or list of str
+        What was measured.
+    inputs : list of mapping
+        What the product says of its inputs.
+
+    Returns
+    -------
+    str
+        ``<root>_phot.asdf``: after an association's product, else after the file, folder or
+        listing, without the suffix of a level-2 product; of several the first.
+    """
+    from jwst.lib.suffix import remove_suffix
+
+    from tso_level3.step_inputs import root_name
+
+    base = Path(root_name(source, inputs) or "light_curve").name
+    root, _ = remove_suffix(Path(base).stem)
+    return f"{root}_phot.asdf"
+
+
+def _write_beside(model: TSOLightCurveModel, settings: Settings, output: Path) -> list[str]:
+    """Write what ``save_...`` asks for, under the product's name; answers with the names."""
+    from tso_level3.atomic import replacing
+
+    names = []
+    for field, ending in _BESIDE.items():
+        path = output.with_suffix(ending)
+        if not getattr(settings, field) or (path == output and field == "save_fits"):
+            continue
+        if path == output:
+            # The light curve itself is to have that name.
+            path = output.with_name(f"{output.stem}_catalog{ending}")
+        if field == "save_catalog":
+            with replacing(path) as temporary:
+                model.to_qtable().write(temporary, format="ascii.ecsv", overwrite=True)
+        elif field == "save_fits":
+            model.to_fits(path)
+        else:
+            from tso_level3.plots import light_curve
+
+            light_curve(model, path)
+        names.append(str(path))
+    return names
+
+
+def _summary(model: TSOLightCurveModel) -> str:
+    quoted = model.quoted
+    parts = [f"{len(model.light_curve)} integrations"]
+    if quoted.kind == "psf":
+        parts.append("fit of the mean image")
+    else:
+        parts.append(f"r = {pixels(quoted.radius)} pix")
+        if quoted.radius_inner == quoted.radius_inner:
+            parts.append(
+                f"annulus {pixels(quoted.radius_inner)} to {pixels(quoted.radius_outer)} pix"
+            )
+    for table in (model.apertures, model.grid):
+        rows = [row for row in table if row["chosen"]]
+        if rows:
+            parts.append(f"scatter {ppm(rows[0]['scatter'])} (expected {ppm(rows[0]['expected'])})")
+            break
+    return ", ".join(parts)

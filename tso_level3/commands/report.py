@@ -1,0 +1,61 @@
+"""The command ``report``: a product as a page of HTML."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tso_level3.commands.common import CommandParser, check_target, say
+
+__all__ = ["TEXTS", "add_arguments", "run"]
+
+TEXTS = {
+    "description": (
+        "Write a product as one page of HTML that needs no other file: figures, noise of every\n"
+        "radius, flags, events, notes, inputs and settings. Needs matplotlib:\n"
+        'pip install "tso_level3[report]".'
+    ),
+    "epilog": """\
+example:
+  tso-level3 report x_phot.asdf --output x.html
+""",
+}
+
+
+def add_arguments(parser: CommandParser) -> None:
+    """Declare the command's arguments.
+
+    Parameters
+    ----------
+    parser : CommandParser
+        The command's parser.
+    """
+    parser.add_argument("product", metavar="PRODUCT", help="a _phot.asdf file")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="the file to write, ending in .html; one that exists is replaced (default: the"
+        " product's name with .html, here)",
+    )
+
+
+def run(args: argparse.Namespace, parser: CommandParser) -> None:
+    """Write the page.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+        The arguments.
+    parser : CommandParser
+        The command's parser.
+    """
+    from tso_level3 import report
+    from tso_level3.product import open as open_product
+
+    output = Path(args.output or f"{Path(args.product).stem}.html").expanduser()
+    check_target(output, (".html", ".htm"))
+    model = open_product(args.product)
+    existed = output.exists()
+    report.write(model, output)
+    say(f"{'replaced' if existed else 'wrote'} {output}")

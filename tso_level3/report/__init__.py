@@ -1,0 +1,5 @@
+"""A product in words (`facts`), and on one page of HTML (`page`, `write`)."""
+
+from tso_level3.report.pages import page, write
+
+__all__ = ["page", "write"]
