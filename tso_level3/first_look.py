@@ -109,6 +109,7 @@ def first_look(
         reach=float(geometry.radii[-1]) + margin,
         annuli=geometry.annuli,
         whole_frame=settings.background == "frame",
+        full_rows=settings.flicker != "none",
     )
     rows = _spread(exposure.n_int, _sample_size(layout.box.nx * layout.box.ny))
     bar = progress("first look", len(rows)) if progress is not None else None

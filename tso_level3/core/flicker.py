@@ -1,23 +1,201 @@
-"""Row noise at the level of slopes: medians of the template's residuals outside the star.
+"""Row noise at the level of slopes: offsets of rows, from residuals of the template outside the star.
 
-Correction of the groups before the slopes are fitted is better; this is for who has slopes only.
+The mean of a row's residuals is the row's offset and the noise of that mean. How large the offsets
+are, and how alike those of neighbouring rows, is learned on the sample of frames; the estimate is
+then the best linear one (Wiener). Where there is no row noise it takes next to nothing away, and a
+row that the star fills gets what its neighbours say. Correction of the groups before the slopes
+are fitted is better; this is for who has slopes only.
 """
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
+
 import numpy as np
 
-from tso_level3.core.plan import Plan
-from tso_level3.core.template import Bad, fit_frames
+from tso_level3.core.template import Bad, Template, fit_frames
 
-__all__ = ["AMPLIFIER_WIDTH", "remove_flicker"]
+__all__ = ["AMPLIFIER_WIDTH", "RowNoise", "offsets_of", "remove_flicker", "row_groups", "trained"]
 
-#: Columns that one output amplifier reads in a full-width frame.
+#: Columns that one output amplifier reads in a frame of the detector's full width.
 AMPLIFIER_WIDTH = 512
-_LEAST = 8
+_LEAST = 6
+_CLIP = 5.0
 
 
-def remove_flicker(values: np.ndarray, bad: Bad, plan: Plan) -> np.ndarray:
+@dataclass(frozen=True, eq=False)
+class RowNoise:
+    """The rows, or parts of rows, that share an offset, and how it is estimated.
+
+    Attributes
+    ----------
+    group : ndarray, (n_pixels,), int
+        The group of every used pixel; groups are the rows of one amplifier after the other.
+    index : ndarray, (n_groups, k), int
+        Places of the pixels outside the star in each group; the last repeats to fill the row.
+    valid : ndarray, (n_groups, k), bool
+        False for what only fills the row.
+    row, amplifier : ndarray, (n_groups,), int
+        Which they are.
+    noise : ndarray, (n_groups,)
+        Variance of the mean of a group's pixels; infinite where there are too few.
+    gain : ndarray, (n_groups, n_groups)
+        From the means to the offsets.
+    left : ndarray, (n_groups, n_groups)
+        Covariance of what stays after the correction.
+    """
+
+    group: np.ndarray
+    index: np.ndarray
+    valid: np.ndarray
+    row: np.ndarray
+    amplifier: np.ndarray
+    noise: np.ndarray
+    gain: np.ndarray
+    left: np.ndarray
+
+    def variance(self, weights: np.ndarray) -> np.ndarray:
+        """Compute the variance that is left in weighted sums.
+
+        Parameters
+        ----------
+        weights : ndarray, (n_sums, n)
+            Weights of the first n used pixels.
+
+        Returns
+        -------
+        ndarray, (n_sums,)
+            The variances.
+        """
+        n_groups = len(self.noise)
+        member = self.group[: weights.shape[1]]
+        total = np.stack([np.bincount(member, row, n_groups) for row in weights])
+        return np.maximum(np.einsum("ri,ij,rj->r", total, self.left, total), 0.0)
+
+
+def row_groups(
+    columns: np.ndarray, rows: np.ndarray, outside: np.ndarray, variance: np.ndarray, *, amps: bool
+) -> RowNoise:
+    """Sort pixels by row, or by amplifier and row.
+
+    Parameters
+    ----------
+    columns, rows : ndarray, (n_pixels,), int
+        The used pixels.
+    outside : ndarray, (n_pixels,), bool
+        Good pixels that the star does not disturb.
+    variance : ndarray, (n_pixels,)
+        Variance of a pixel.
+    amps : bool
+        Whether the amplifiers of a frame of full width are told apart.
+
+    Returns
+    -------
+    RowNoise
+        The groups; the correction is the plain mean until it is trained.
+    """
+    amplifier = columns // AMPLIFIER_WIDTH if amps else np.zeros_like(columns)
+    height = int(rows.max()) + 1
+    keys, group = np.unique(amplifier * height + rows, return_inverse=True)
+    group = group.ravel()
+    members = [np.flatnonzero((group == g) & outside) for g in range(len(keys))]
+    width = max(max(len(item) for item in members), 1)
+    index = np.zeros((len(keys), width), np.intp)
+    valid = np.zeros((len(keys), width), bool)
+    noise = np.full(len(keys), np.inf)
+    for g, item in enumerate(members):
+        index[g, : len(item)] = item
+        valid[g, : len(item)] = True
+        if len(item) >= _LEAST:
+            noise[g] = variance[item].mean() / len(item)
+    gain = np.diag(np.isfinite(noise).astype(float))
+    left = np.diag(np.where(np.isfinite(noise), noise, 0.0))
+    return RowNoise(group, index, valid, keys % height, keys // height, noise, gain, left)
+
+
+def offsets_of(residuals: np.ndarray, rows: RowNoise, limit: np.ndarray) -> np.ndarray:
+    """Average the pixels outside the star in each group.
+
+    Parameters
+    ----------
+    residuals : ndarray, (n, n_pixels)
+        Frames less the model; NaN for missing pixels.
+    rows : RowNoise
+        The groups.
+    limit : ndarray, (n_pixels,)
+        Standard deviation that outliers are measured with.
+
+    Returns
+    -------
+    ndarray, (n, n_groups)
+        Means without outliers; NaN for a group with fewer than 6 pixels.
+    """
+    part = residuals[:, rows.index]
+    part[:, ~rows.valid] = np.nan
+    good = np.isfinite(part)
+    count = good.sum(axis=2)
+    # Missing values sort to the end, so that the median is found by counting.
+    ordered = np.sort(part, axis=2)
+    low = np.maximum((count - 1) // 2, 0)[:, :, None]
+    high = np.minimum(count // 2, part.shape[2] - 1)[:, :, None]
+    middle = np.take_along_axis(ordered, low, 2) + np.take_along_axis(ordered, high, 2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        good &= np.abs(part - 0.5 * middle) <= _CLIP * limit[rows.index]
+        count = good.sum(axis=2)
+        mean = np.where(good, part, 0.0).sum(axis=2) / count
+    return np.where(count >= _LEAST, mean, np.nan)
+
+
+def trained(rows: RowNoise, offsets: np.ndarray) -> RowNoise:
+    """Learn how large the offsets are, and how alike neighbours are.
+
+    Parameters
+    ----------
+    rows : RowNoise
+        The groups.
+    offsets : ndarray, (n, n_groups)
+        Means of a sample of frames; NaN where unknown.
+
+    Returns
+    -------
+    RowNoise
+        With the best linear estimate and what it leaves.
+
+    References
+    ----------
+    Rybicki & Press 1992, doi:10.1086/171845.
+    """
+    known = np.isfinite(offsets) & np.isfinite(rows.noise)
+    values = np.where(known, offsets, 0.0)
+    # What all frames have in common is part of the template, not noise.
+    usual = values.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    values = np.where(known, values - usual, 0.0)
+    product, pairs = values.T @ values, known.astype(float).T @ known
+    noise = np.where(np.isfinite(rows.noise), rows.noise, 0.0)
+    product[np.diag_indices_from(product)] -= noise * np.diag(pairs)
+    same = rows.amplifier[:, None] == rows.amplifier[None, :]
+    lag = np.abs(rows.row[:, None] - rows.row[None, :])
+    total = np.bincount(lag[same], product[same])
+    count = np.bincount(lag[same], pairs[same])
+    size = len(total)
+    # Few pairs are far apart: they are trusted in proportion.
+    correlation = total / np.maximum(count, 1) * (1 - np.arange(size) / size)
+    covariance = np.where(same, correlation[lag], 0.0)
+    value, vector = np.linalg.eigh(covariance)
+    covariance = (vector * np.maximum(value, 0.0)) @ vector.T
+    use = np.flatnonzero(np.isfinite(rows.noise))
+    gain = np.zeros_like(covariance)
+    if use.size and covariance[0, 0] > 0:
+        seen = covariance[np.ix_(use, use)] + np.diag(rows.noise[use])
+        gain[:, use] = np.linalg.solve(seen, covariance[use]).T
+    left = covariance - gain @ covariance
+    return dataclasses.replace(rows, gain=gain, left=0.5 * (left + left.T))
+
+
+def remove_flicker(
+    values: np.ndarray, bad: Bad, template: Template, rows: RowNoise, limit: np.ndarray
+) -> np.ndarray:
     """Take the row noise out of frames.
 
     Parameters
@@ -26,34 +204,43 @@ def remove_flicker(values: np.ndarray, bad: Bad, plan: Plan) -> np.ndarray:
         Frames, zero where bad.
     bad : Bad
         Missing pixels.
-    plan : Plan
-        The plan; its layout holds the rows to the edges of the frame.
+    template : Template
+        The star.
+    rows : RowNoise
+        The groups and their estimate.
+    limit : ndarray, (n_pixels,)
+        Standard deviation that outliers are measured with.
 
     Returns
     -------
     ndarray, (n, n_pixels)
-        Corrected frames. A row with fewer than 8 good pixels outside the star is left as it is.
+        Corrected frames, zero where bad.
     """
-    layout, template = plan.layout, plan.template
-    fit = fit_frames(template, values[:, : layout.n_fit], bad)
-    residuals = values - fit.model(template)
-    residuals[bad.frame, bad.pixel] = np.nan
-    residuals[:, plan.dead] = np.nan
-    out = values.copy()
-    distance = np.hypot(layout.columns - template.x, layout.rows - template.y)
-    outside = distance > plan.annuli[0].inner if plan.annuli else distance > plan.radii[-1]
-    group = layout.rows.astype(np.int64)
-    if plan.flicker == "amps":
-        group = group * 8 + layout.columns // AMPLIFIER_WIDTH
-    for key in np.unique(group):
-        members = group == key
-        pixels = np.flatnonzero(members & outside)
-        if pixels.size < _LEAST:
-            continue
-        part = residuals[:, pixels]
-        enough = np.isfinite(part).sum(axis=1) >= _LEAST
-        level = np.zeros(len(values))
-        level[enough] = np.nanmedian(part[enough], axis=1)
-        out[:, members] -= level[:, None]
+    residuals = residuals_of(values, bad, template)
+    offsets = np.nan_to_num(offsets_of(residuals, rows, limit)) @ rows.gain.T
+    out = values - offsets[:, rows.group]
     out[bad.frame, bad.pixel] = 0.0
     return out
+
+
+def residuals_of(values: np.ndarray, bad: Bad, template: Template) -> np.ndarray:
+    """Subtract the fitted template.
+
+    Parameters
+    ----------
+    values : ndarray, (n, n_pixels)
+        Frames, zero where bad.
+    bad : Bad
+        Missing pixels.
+    template : Template
+        The star.
+
+    Returns
+    -------
+    ndarray, (n, n_pixels)
+        Residuals, NaN where bad.
+    """
+    fit = fit_frames(template, values[:, : len(template.weights)], bad)
+    residuals = values - fit.model(template)
+    residuals[bad.frame, bad.pixel] = np.nan
+    return residuals

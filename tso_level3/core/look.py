@@ -11,6 +11,7 @@ import numpy as np
 
 from tso_level3.core.aperture import MovingApertures, overlap_pixels
 from tso_level3.core.build import FEW, TemplateBuilder, unclipped
+from tso_level3.core.flicker_choice import with_flicker
 from tso_level3.core.gaussian import fit_gaussians
 from tso_level3.core.geometry import Geometry
 from tso_level3.core.measure import gather, measure
@@ -107,11 +108,18 @@ def settle(sample: Sample, settings: Settings, *, empirical: bool = False) -> Pl
             f"{dead[: layout.n_fit].mean():.0%} of the subframe are missing in most frames"
         )
     values[holes] = np.nan
-    builder = TemplateBuilder(sample, settings, values, bad, dead)
-    template, noise = builder.build()
-    plan = _assemble(sample, settings, template, noise, dead, builder, empirical)
-    plan = dataclasses.replace(plan, components=builder.components(template, noise))
-    return _centered(plan, sample, settings)
+
+    def settled(values: np.ndarray) -> Plan:
+        builder = TemplateBuilder(sample, settings, values, bad, dead)
+        template, noise = builder.build()
+        plan = _assemble(sample, settings, template, noise, dead, builder, empirical)
+        plan = dataclasses.replace(plan, components=builder.components(template, noise))
+        return _centered(plan, sample, settings)
+
+    plan = settled(values)
+    if settings.flicker == "none":
+        return plan
+    return with_flicker(plan, sample, values, settings.flicker, settled)
 
 
 def _assemble(
@@ -174,7 +182,6 @@ def _assemble(
         components=np.zeros((0, n_fit)),
         fill=settings.fill,
         outlier_sigma=settings.outlier_sigma if len(builder.values) >= FEW else 0.0,
-        flicker="none",
         unit=sample.unit,
         flags=flags,
     )

@@ -102,8 +102,8 @@ def measure(pixels: Pixels, plan: Plan, scale: float | np.ndarray) -> Measuremen
         alive = ~plan.dead[given.pixel]
         given = Bad(given.frame[alive], given.pixel[alive])
         values[:, plan.dead] = 0.0
-    if plan.flicker != "none":
-        values = remove_flicker(values, given, plan)
+    if plan.rows is not None:
+        values = remove_flicker(values, given, plan.template, plan.rows, plan.noise.limit)
     repaired = find_and_fit(
         plan.template, values, given, plan.noise.limit, sigma=plan.outlier_sigma
     )

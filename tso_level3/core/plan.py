@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 
 from tso_level3.core.aperture import MovingApertures
+from tso_level3.core.flicker import RowNoise
 from tso_level3.core.peak import Correlator
 from tso_level3.core.template import Template
 from tso_level3.frames import Box
@@ -72,6 +73,7 @@ def make_layout(
     reach: float,
     annuli: tuple[Annulus, ...],
     whole_frame: bool = False,
+    full_rows: bool = False,
 ) -> Layout:
     """Select the pixels that are used.
 
@@ -89,6 +91,8 @@ def make_layout(
         The rings.
     whole_frame : bool
         Take every pixel of the frame outside each annulus' inner radius as its ring.
+    full_rows : bool
+        Take the rows to the edges of the frame, and every pixel of them.
 
     Returns
     -------
@@ -102,6 +106,8 @@ def make_layout(
         max(reach_all, x - fit.x + 1, fit.x + fit.nx - x),
     )
     box = Box(0, 0, shape[1], shape[0]) if whole_frame else Box.around(x, y, half, shape)
+    if full_rows:
+        box = Box(0, box.y, shape[1], box.ny)
     rows, columns = np.mgrid[box.slices]
     rows, columns = rows.ravel(), columns.ravel()
     distance = np.hypot(columns - x, rows - y)
@@ -114,6 +120,8 @@ def make_layout(
         for annulus in annuli
     ]
     in_any = np.any(in_rings, axis=0) if in_rings else np.zeros(len(rows), bool)
+    if full_rows:
+        in_any = np.ones(len(rows), bool)
     parts = [in_fit, in_disc & ~in_fit, in_any & ~in_fit & ~in_disc]
     index = np.concatenate([np.flatnonzero(part) for part in parts])
     counts = [int(part.sum()) for part in parts]
@@ -230,6 +238,8 @@ class Plan:
         Limit of outliers in time; 0 for none.
     flicker : str
         none, rows or amps.
+    rows : RowNoise or None
+        How row noise is removed.
     unit : str
         Unit of the scaled pixels.
     flags : int
@@ -258,6 +268,7 @@ class Plan:
     fill: bool
     outlier_sigma: float
     flicker: str = "none"
+    rows: RowNoise | None = None
     unit: str = ""
     directions: np.ndarray | None = None
     flags: int = 0

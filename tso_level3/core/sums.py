@@ -95,6 +95,8 @@ def aperture_sums(values: np.ndarray, repaired: Repaired, center: np.ndarray, pl
             share = share * scale[bad.frame]
         np.subtract.at(target, bad.frame, share)
     variance = star + rest
+    if plan.rows is not None:
+        variance += plan.rows.variance(plan.overlap)
     replaced = np.zeros_like(sums)
     if plan.fill:
         _add_filled(variance, replaced, bad, at, repaired, plan)
