@@ -141,7 +141,7 @@ def _write_mappings(folder, kinds):
             ),
         )
         useafter = f"UseAfter({{'1900-01-01 00:00:00': {reference!r}}})"
-        selector = f"Match({{('NRCA1|NRCA3|NRCALONG',): {useafter}}})"
+        selector = f"Match({{('NRCA1|NRCA2|NRCA3|NRCALONG',): {useafter}}})"
         _write_mapping(folder, header, selector)
     instrument = _header(
         "INSTRUMENT", "jwst_nircam_0001.imap", instrument="NIRCAM", parkey=("REFTYPE",)
