@@ -12,7 +12,7 @@ from tso_level3.core import noise as noise_model
 from tso_level3.core.peak import Correlator
 from tso_level3.core.plan import Noise
 from tso_level3.core.repair import find_and_fit
-from tso_level3.core.shift import ShiftedImage
+from tso_level3.core.shift import ShiftedImage, without_noise
 from tso_level3.core.template import Bad, Template
 from tso_level3.core.zero_point import Place, place_kernel
 from tso_level3.psf.empirical import fill_missing
@@ -26,7 +26,9 @@ log = logging.getLogger(__name__)
 FEW = 5
 _N_COMPONENTS = 5
 # Below this width [pix] a pixel grid does not hold the image: only the kernel can move it.
-_UNDERSAMPLED = 3.0
+_UNDERSAMPLED = 2.0
+# Frames that the scatter in time of a pixel is taken from: its error is 8 %.
+_SCATTER_FRAMES = 96
 # A star that moves by more than this [pix] is followed frame by frame from the start.
 _DRIFTING = 0.6
 
@@ -60,6 +62,9 @@ class TemplateBuilder:
         self.ring = self._ring()
         self.repaired = None
         self.residuals = values
+        self.scatter = np.full(values.shape[1], np.nan)
+        self.start = sample.x, sample.y
+        self.parts: dict[str, np.ndarray] = {}
 
     def _ring(self) -> np.ndarray:
         """Background pixels to take the template's zero from."""
@@ -84,14 +89,15 @@ class TemplateBuilder:
             if shifts is not None:
                 image = self._registered(template, shifts)
                 template = self._template(image, noise)
-        for _ in range(3 if len(self.values) >= FEW else 1):
+        rounds = 3 if shifts is None else 6
+        for _ in range(rounds if len(self.values) >= FEW else 1):
             residuals = self._fit(template, noise, shifts)
             noise = self._noise(image, residuals)
             if len(self.values) >= FEW:
-                image = self._improved(template, residuals, image)
+                image = self._improved(template, residuals)
             template = self._template(image, noise)
-        residuals = self._fit(template, noise, shifts)
-        return template, self._with_limit(noise, residuals)
+        self._fit(template, noise, shifts)
+        return template, self._with_limit(noise)
 
     def _level(self, mean: np.ndarray) -> float:
         part = mean[self.ring]
@@ -111,20 +117,28 @@ class TemplateBuilder:
         cut = np.nan_to_num(full[fit.y - box.y :, fit.x - box.x :][: fit.ny, : fit.nx])
         grid = np.where(np.isfinite(image[:n_fit]), weights, 0.0).reshape(fit.ny, fit.nx)
         place = self._place(cut, grid)
-        use_kernel = (
+        alone = (
             sample.kernel.kind not in ("gaussian", "empirical")
             and sample.fwhm < _UNDERSAMPLED
             and not sample.mode.weak_lens
         )
-        missing = ~np.isfinite(full)
-        if use_kernel:
-            u = np.arange(box.nx) + box.x - place.x
-            v = np.arange(box.ny) + box.y - place.y
-            full[missing] = (place.flux * sample.kernel.evaluate(u, v))[missing]
+        u = np.arange(box.nx) + box.x - place.x
+        v = np.arange(box.ny) + box.y - place.y
+        star = place.flux * sample.kernel.evaluate(u, v)
+        good = np.isfinite(full)
+        rest = None
+        if alone:
+            full = np.where(good, full, star)
         else:
-            full = fill_missing(full, ~missing)
-        kernel = sample.kernel if use_kernel else None
-        moved = ShiftedImage(full, (box.x, box.y), kernel, place.x, place.y, place.flux)
+            # What the kernel leaves is smoother than the image: it is filled, and the noise of
+            # the mean, which would pass for gradients, is taken out of it.
+            rest = fill_missing(np.where(good, full - star, 0.0), good)
+            full = np.where(good, full, star + rest)
+            share = good.mean() / len(self.values)
+            rest = without_noise(rest, share * float(noise.total[~self.dead].mean()))
+        moved = ShiftedImage(
+            full, (box.x, box.y), sample.kernel, place.x, place.y, place.flux, rest
+        )
         return Template(
             image=moved,
             x=place.x,
@@ -143,12 +157,12 @@ class TemplateBuilder:
             cut,
             weights,
             sample.kernel,
-            sample.x,
-            sample.y,
+            *self.start,
             origin=(fit.x, fit.y),
             constant=self.constant,
         )
         if place.converged:
+            self.start = place.x, place.y
             return place
         log.warning("The kernel's place on the mean image was not found; the peak is used.")
         inside = np.isfinite(place.flux) and place.flux > 0
@@ -166,24 +180,28 @@ class TemplateBuilder:
         scale = self.sample.scale
         factor = np.asarray(scale).reshape(-1)[layout.index] if np.ndim(scale) else scale
 
-        def mean(part: np.ndarray) -> np.ndarray:
+        def mean(name: str) -> np.ndarray:
+            if name in self.parts:
+                return self.parts[name]
+            part = getattr(pixels, name)
+            if name == "errors":
+                part = part.astype(np.float64) ** 2
             taken = np.take(part.reshape(len(part), -1), layout.index, axis=1).astype(float)
             taken[~np.isfinite(self.values)] = np.nan
-            return _column_mean(taken) * factor**2
+            self.parts[name] = _column_mean(taken) * factor**2
+            return self.parts[name]
 
         if pixels.var_poisson is not None and pixels.var_rnoise is not None:
-            poisson, read = mean(pixels.var_poisson), mean(pixels.var_rnoise)
+            poisson, read = mean("var_poisson"), mean("var_rnoise")
             if np.nanmedian(poisson + read) > 0:
                 return noise_model.from_parts(poisson, read, template, self.level)
-        square = mean(pixels.errors.astype(np.float64) ** 2)
-        return noise_model.from_errors(square, template, self.level)
+        return noise_model.from_errors(mean("errors"), template, self.level)
 
-    def _with_limit(self, noise: Noise, residuals: np.ndarray) -> Noise:
+    def _with_limit(self, noise: Noise) -> Noise:
         """Add the limit of outliers: the larger of the noise and the scatter in time."""
         limit = np.sqrt(noise.total)
         if len(self.values) >= FEW:
-            own = noise_model.robust_scatter(residuals)
-            limit = np.fmax(limit, own)
+            limit = np.fmax(limit, self.scatter)
         else:
             limit = np.full_like(limit, np.inf)
         limit[self.dead] = np.inf
@@ -191,10 +209,7 @@ class TemplateBuilder:
 
     def _fit(self, template: Template, noise: Noise, shifts: np.ndarray | None) -> np.ndarray:
         """Fit the sample; give the residuals with NaN for missing pixels."""
-        limited = self._with_limit(noise, np.full((1, noise.total.size), np.nan))
-        if self.repaired is not None and len(self.values) >= FEW:
-            own = noise_model.robust_scatter(self.residuals)
-            limited = dataclasses.replace(limited, limit=np.fmax(limited.limit, own))
+        limited = self._with_limit(noise)
         work = np.nan_to_num(self.values, copy=True, nan=0.0)
         work[:, self.dead] = 0.0
         sigma = self.settings.outlier_sigma if len(self.values) >= FEW else 0.0
@@ -206,19 +221,38 @@ class TemplateBuilder:
         residuals[:, self.dead] = np.nan
         residuals[~self.repaired.fit.ok] = np.nan
         self.residuals = residuals
+        if len(self.values) >= FEW:
+            self.scatter = _scatter(residuals)
         return residuals
 
-    def _improved(self, template: Template, residuals: np.ndarray, image: np.ndarray) -> np.ndarray:
+    def _improved(self, template: Template, residuals: np.ndarray) -> np.ndarray:
         """Add the mean residual, at the template's flux: the mean image without its blurring."""
-        flux = self.repaired.fit.flux
+        fit = self.repaired.fit
         with np.errstate(invalid="ignore", divide="ignore"):
-            scaled = residuals / np.where(flux > 0, flux, np.nan)[:, None]
-        mean = _column_mean(scaled)
-        if np.abs(self.repaired.fit.nodes).max() > 3:
-            # Residuals of frames that lie elsewhere would smear the image.
-            return image
-        new = template.node((0, 0)).terms[0] + np.nan_to_num(mean)
+            scaled = residuals / np.where(fit.flux > 0, fit.flux, np.nan)[:, None]
+        # Residuals are moved back by whole pixels. The fraction that is left blurs the correction
+        # by a positive transfer function, so that a few rounds reach the same image.
+        shift = np.rint(np.nan_to_num(np.stack([fit.x, fit.y], axis=1))).astype(int)
+        if shift.any():
+            scaled = self._moved_back(scaled, shift)
+        new = template.node((0, 0)).terms[0] + np.nan_to_num(_column_mean(scaled))
         return new - self._zero(new)
+
+    def _moved_back(self, scaled: np.ndarray, shift: np.ndarray) -> np.ndarray:
+        """Move frames by whole pixels; NaN where they say nothing."""
+        index, (ny, nx) = self.layout.index, self.layout.box.shape
+        place = np.full(ny * nx, -1)
+        place[index] = np.arange(index.size)
+        rows, columns = np.divmod(index, nx)
+        out = np.full(scaled.shape, np.nan)
+        for sx, sy in np.unique(shift, axis=0):
+            frames = np.flatnonzero((shift == (sx, sy)).all(axis=1))
+            y, x = rows + sy, columns + sx
+            inside = (y >= 0) & (y < ny) & (x >= 0) & (x < nx)
+            source = np.where(inside, place[np.where(inside, y * nx + x, 0)], -1)
+            known = np.flatnonzero(source >= 0)
+            out[np.ix_(frames, known)] = scaled[np.ix_(frames, source[known])]
+        return out
 
     def _zero(self, image: np.ndarray) -> float:
         if not self.constant:
@@ -290,6 +324,19 @@ def _column_mean(values: np.ndarray) -> np.ndarray:
     count = good.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(good, values, 0.0).sum(axis=0) / np.where(count > 0, count, np.nan)
+
+
+def _scatter(residuals: np.ndarray) -> np.ndarray:
+    """Estimate the scatter of columns about zero, from some of the frames."""
+    residuals = residuals[np.isfinite(residuals).any(axis=1)]
+    size = np.abs(residuals[:: max(len(residuals) // _SCATTER_FRAMES, 1)])
+    # Columns without gaps go the quick way.
+    whole = np.isfinite(size).all(axis=0)
+    out = np.full(residuals.shape[1], np.nan)
+    for columns in (whole, ~whole):
+        if columns.any() and len(size):
+            out[columns] = 1.4826 * noise_model.column_median(size[:, columns])
+    return out
 
 
 def unclipped(values: np.ndarray, sigma: float) -> np.ndarray:

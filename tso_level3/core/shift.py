@@ -6,17 +6,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from scipy.fft import dctn, idctn
 from scipy.interpolate import RectBivariateSpline
 
-__all__ = ["ShiftedImage"]
+__all__ = ["ShiftedImage", "without_noise"]
 
 
 @dataclass(frozen=True, eq=False)
 class ShiftedImage:
     """A star's mean image that can be moved.
 
-    Where the kernel is known well enough, the image moves as the kernel does: an undersampled
-    image cannot be interpolated (FWHM below 2 pixels). Elsewhere a quintic spline moves it.
+    What the kernel explains moves as the kernel does, since an undersampled image cannot be
+    interpolated (FWHM below 2 pixels) and derivatives of a noisy one are noise; what is left of
+    the image, and is not noise, moves as the quintic spline through it. The noise stays.
 
     Attributes
     ----------
@@ -24,12 +26,14 @@ class ShiftedImage:
         The mean image, net of background.
     origin : (int, int)
         x, y in the frame of its first pixel.
-    kernel : Kernel or None
-        What its derivatives come from; None for the spline.
+    kernel : Kernel, GaussianKernel or None
+        What it is compared with; None where the spline moves all of it.
     x, y : float
         Where the star is in the frame.
     flux : float
-        Flux of the star.
+        Flux of the kernel in it.
+    rest : ndarray, (ny, nx), or None
+        What the kernel leaves of the image and is not noise; None where the kernel alone moves it.
     """
 
     image: np.ndarray
@@ -38,6 +42,7 @@ class ShiftedImage:
     x: float
     y: float
     flux: float
+    rest: np.ndarray | None = None
     _cache: dict = field(default_factory=dict)
 
     def __getstate__(self) -> dict:
@@ -64,12 +69,30 @@ class ShiftedImage:
             The values.
         """
         columns, rows = pixels[0] - self.origin[0], pixels[1] - self.origin[1]
+        key = (float(sx), float(sy), nx, ny)
+        # A fit asks for the subframe and then for all pixels of the same shift.
+        if self._cache.get("key") != key:
+            self._cache["key"], self._cache["moved"] = key, self._moved(*key)
+        return self._cache["moved"][rows, columns]
+
+    def _moved(self, sx: float, sy: float, nx: int, ny: int) -> np.ndarray:
+        if nx == 0 and ny == 0 and sx == 0 and sy == 0:
+            return self.image
         if self.kernel is None:
-            return self._spline(sx, sy, nx, ny)[rows, columns]
+            return self._spline(self.image, sx, sy, nx, ny)
         moved = self._rendered(sx, sy, nx, ny)
+        if self.rest is not None:
+            moved += self._spline(self.rest, sx, sy, nx, ny)
         if nx == 0 and ny == 0:
-            moved = self.image + (moved - self._rendered(0.0, 0.0, 0, 0))
-        return moved[rows, columns]
+            moved += self._still()
+        return moved
+
+    def _still(self) -> np.ndarray:
+        """Give the part of the image that does not move: its noise."""
+        if "still" not in self._cache:
+            still = self.image - self._rendered(0.0, 0.0, 0, 0)
+            self._cache["still"] = still if self.rest is None else still - self.rest
+        return self._cache["still"]
 
     def _rendered(self, sx: float, sy: float, nx: int, ny: int) -> np.ndarray:
         height, width = self.image.shape
@@ -77,16 +100,55 @@ class ShiftedImage:
         v = np.arange(height) + self.origin[1] - (self.y + sy)
         return self.flux * self.kernel.evaluate(u, v, nx, ny)
 
-    def _spline(self, sx: float, sy: float, nx: int, ny: int) -> np.ndarray:
-        if nx == 0 and ny == 0 and sx == 0 and sy == 0:
-            return self.image
+    def _spline(self, image: np.ndarray, sx: float, sy: float, nx: int, ny: int) -> np.ndarray:
+        height, width = image.shape
         if "spline" not in self._cache:
-            height, width = self.image.shape
             order = min(5, height - 1, width - 1)
             self._cache["spline"] = RectBivariateSpline(
-                np.arange(height), np.arange(width), self.image, kx=order, ky=order
+                np.arange(height), np.arange(width), image, kx=order, ky=order
             )
-        height, width = self.image.shape
         rows = np.clip(np.arange(height) - sy, 0, height - 1)
         columns = np.clip(np.arange(width) - sx, 0, width - 1)
         return self._cache["spline"](rows, columns, dx=ny, dy=nx)
+
+
+def without_noise(image: np.ndarray, variance: float, *, n_bins: int = 24) -> np.ndarray:
+    """Take out of an image what its noise explains, scale by scale (a Wiener filter).
+
+    Parameters
+    ----------
+    image : ndarray, (ny, nx)
+        Image, finite.
+    variance : float
+        Mean variance of its pixels, at least.
+    n_bins : int
+        Number of spatial frequencies that are told apart.
+
+    Returns
+    -------
+    ndarray, (ny, nx)
+        The image with each frequency scaled by the share of its power that is not noise. The
+        error of that is uncorrelated with it, so that a position measured by its derivatives
+        responds to a shift in full, which derivatives with noise in them do not.
+
+    References
+    ----------
+    Wiener 1949, Extrapolation, Interpolation and Smoothing of Stationary Time Series;
+    Press et al. 2007, Numerical Recipes, section 13.3.
+    """
+    # The cosine transform has no jump at the edges.
+    waves = dctn(image, norm="ortho")
+    height, width = image.shape
+    radius = np.hypot(np.arange(height)[:, None] / height, np.arange(width)[None] / width)
+    place = radius * (n_bins / np.sqrt(2.0))
+    ring = np.minimum(place.astype(int), n_bins - 1)
+    count = np.bincount(ring.ravel(), minlength=n_bins)
+    power = np.bincount(ring.ravel(), (waves**2).ravel(), minlength=n_bins)
+    power /= np.maximum(count, 1)
+    # No telescope puts light into the corners of the frequency plane: what is there is noise, or
+    # a pattern of the pixels that does not move with the star.
+    corner = waves[radius > 1.0]
+    variance = max(variance, float((corner**2).mean()))
+    share = np.clip(1.0 - variance / np.maximum(power, 1e-300), 0.0, 1.0)
+    share = np.interp(place.ravel(), np.arange(n_bins) + 0.5, share).reshape(image.shape)
+    return idctn(share * waves, norm="ortho")
