@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy.nddata import NDData
 
 from tso_level3.frames import Exposure
 from tso_level3.readers import memory
@@ -120,7 +119,7 @@ def _items(source: Any) -> tuple[list[Any], bool]:
         return association_members(source, Path(), "association"), True
     if is_library(source):
         return library_models(source), True
-    if is_model(source) or isinstance(source, NDData):
+    if is_model(source) or memory.is_nddata(source):
         return [source], False
     if isinstance(source, Iterable) and not isinstance(source, bytes):
         items: list[Any] = []
@@ -165,6 +164,6 @@ def _part(item: Any, place: int, settings: Settings, work: Workspace) -> Part:
         return _file_part(Path(item).expanduser(), settings, work)
     if is_model(item):
         return model_part(item, place)
-    if memory.is_array(item) or isinstance(item, NDData | list | tuple):
+    if memory.is_array(item) or isinstance(item, list | tuple):
         return memory.array_part(item, place=place)
     raise InputError(f"source: {type(item).__name__} found as item {place}, {_EXPECTED}")

@@ -23,7 +23,7 @@ import numpy as np
 from tso_level3.readers.cards import Cards, value
 from tso_level3.readers.errors import InputError, brief, check_file
 
-__all__ = ["UNREADABLE", "FitsFile", "Hdu", "open_bytes", "packing", "scan", "table"]
+__all__ = ["UNREADABLE", "FitsFile", "Hdu", "open_bytes", "packing", "scan", "table", "table_bytes"]
 
 _RECORD = 2880
 _LONGEST_HEADER = 4000 * _RECORD
@@ -89,11 +89,14 @@ class FitsFile:
         ``''``, ``gzip``, ``bzip2`` or ``xz``.
     hdus : tuple of Hdu
         What it holds.
+    whole : bool
+        Whether it ends where its last HDU does.
     """
 
     path: Path
     packing: str
     hdus: tuple[Hdu, ...]
+    whole: bool = True
 
     @property
     def primary(self) -> Cards:
@@ -150,36 +153,37 @@ def scan(path: Path) -> FitsFile:
     packed = packing(path)
     try:
         with open_bytes(path, packed) as file:
-            hdus = tuple(_walk(path, file, None if packed else path.stat().st_size))
+            hdus, whole = _walk(path, file, None if packed else path.stat().st_size)
     except InputError:
         raise
     except UNREADABLE as problem:
         raise InputError(f"{path}: cannot be read to its end ({brief(problem)})") from problem
-    return FitsFile(path, packed, hdus)
+    return FitsFile(path, packed, tuple(hdus), whole)
 
 
-def _walk(path: Path, file: BinaryIO, size: int | None) -> Iterator[Hdu]:
-    offset, index = 0, 0
+def _walk(path: Path, file: BinaryIO, size: int | None) -> tuple[list[Hdu], bool]:
+    """List the HDUs; and whether the file ends where the last of them does."""
+    hdus: list[Hdu] = []
+    offset = 0
     while True:
-        text = _header_text(path, file, index)
-        if text is None:
-            return
+        text = _header_text(path, file, len(hdus))
+        if not text:
+            return hdus, text is None
         header = Cards(text)
         offset += len(text)
-        hdu = _describe(path, header, index, offset)
+        hdu = _describe(path, header, len(hdus), offset)
         end = hdu.offset + hdu.size
         reached = min(end, size) if size is not None else _skip(file, hdu.size, offset)
-        yield replace(hdu, complete=reached == end)
+        hdus.append(replace(hdu, complete=reached == end))
         if reached < end:
-            return
-        padded = offset + math.ceil(hdu.size / _RECORD) * _RECORD
+            return hdus, False
+        offset += math.ceil(hdu.size / _RECORD) * _RECORD
         if size is None:
-            _skip(file, padded - end, end)
-        elif padded >= size:
-            return
+            _skip(file, offset - end, end)
+        elif offset >= size:
+            return hdus, True
         else:
-            file.seek(padded)
-        offset, index = padded, index + 1
+            file.seek(offset)
 
 
 def _skip(file: BinaryIO, count: int, start: int) -> int:
@@ -194,13 +198,13 @@ def _skip(file: BinaryIO, count: int, start: int) -> int:
 
 
 def _header_text(path: Path, file: BinaryIO, index: int) -> str | None:
-    """Read one header, to its END; None behind the last HDU."""
+    """Read one header, to its END; None at the end of the file, '' where there is no header."""
     first = file.read(_RECORD)
     start = first[:9]
     if index == 0 and start != b"SIMPLE  =":
         raise InputError(f"{path}: not a FITS file (it begins with {first[:8]!r})")
     if index > 0 and start != b"XTENSION=":
-        return None  # nothing, or special records, which have no pixels
+        return "" if first else None  # special records, or damage
     blocks, block = [], first
     while len(block) == _RECORD and len(blocks) * _RECORD < _LONGEST_HEADER:
         blocks.append(block.decode("ascii", "replace").replace("\ufffd", "?"))
@@ -209,7 +213,7 @@ def _header_text(path: Path, file: BinaryIO, index: int) -> str | None:
         block = file.read(_RECORD)
     if index == 0:
         raise InputError(f"{path}: the first header has no END card, expected one")
-    return None
+    return ""
 
 
 def _describe(path: Path, header: Cards, index: int, offset: int) -> Hdu:
@@ -224,7 +228,12 @@ def _describe(path: Path, header: Cards, index: int, offset: int) -> Hdu:
     count = math.prod(axes) if axes else 0
     groups = _whole(path, header, "GCOUNT", index, 1) if index else 1
     extra = _whole(path, header, "PCOUNT", index, 0) if index else 0
-    size = abs(bits) // 8 * max(groups, 0) * (max(extra, 0) + count)
+    if groups < 0 or extra < 0:
+        raise InputError(
+            f"{path}: GCOUNT = {groups} and PCOUNT = {extra} found in HDU {index}, expected no"
+            " negative number"
+        )
+    size = abs(bits) // 8 * groups * (extra + count)
     kind = {"IMAGE": "image", "BINTABLE": "table"}.get(extension, "other")
     if tiles:
         kind, axes = "tiles", _axes(path, header, "Z", index)
@@ -252,6 +261,13 @@ def _whole(path: Path, header: Cards, key: str, index: int, default: int | None 
     if isinstance(found, bool) or not isinstance(found, int):
         raise InputError(f"{path}: {key} = {found!r} found in HDU {index}, expected a whole number")
     return found
+
+
+def table_bytes(file: FitsFile, hdu: Hdu) -> bytes:
+    """Read the rows of a binary table as they are; fewer bytes where the file is damaged."""
+    with open_bytes(file.path, file.packing) as stream:
+        stream.seek(hdu.offset)
+        return stream.read(math.prod(hdu.shape) if hdu.kind == "table" and hdu.complete else 0)
 
 
 def table(file: FitsFile, hdu: Hdu) -> np.ndarray | None:
@@ -293,9 +309,7 @@ def table(file: FitsFile, hdu: Hdu) -> np.ndarray | None:
         return None
     dtype = np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": width})
     try:
-        with open_bytes(file.path, file.packing) as stream:
-            stream.seek(hdu.offset)
-            raw = stream.read(rows * width)
+        raw = table_bytes(file, hdu)
     except UNREADABLE:
         return None
     return np.frombuffer(raw, dtype) if len(raw) == rows * width else None

@@ -16,9 +16,9 @@ import numpy as np
 from tso_level3.frames import Exposure
 from tso_level3.readers.asdf_files import open_asdf
 from tso_level3.readers.cards import value
-from tso_level3.readers.errors import brief, quiet
+from tso_level3.readers.errors import InputError, brief, quiet
 from tso_level3.readers.facts import plain
-from tso_level3.readers.headers import FitsFile
+from tso_level3.readers.headers import FitsFile, scan, table_bytes
 
 __all__ = ["file_metadata", "is_jwst", "sky_position"]
 
@@ -34,12 +34,12 @@ def is_jwst(file: FitsFile) -> bool:
     return said or file.find("ASDF") is not None
 
 
-def file_metadata(path: Path, tree: Mapping[str, Any]) -> dict[str, Any]:
+def file_metadata(file: FitsFile, tree: Mapping[str, Any]) -> dict[str, Any]:
     """Read the metadata of a file, without its arrays.
 
     Parameters
     ----------
-    path : Path
+    file : FitsFile
         A file of the pipeline.
     tree : mapping
         Facts of its headers, for a file whose ASDF extension is damaged or missing.
@@ -50,16 +50,19 @@ def file_metadata(path: Path, tree: Mapping[str, Any]) -> dict[str, Any]:
         The tree below ``meta``.
     """
     try:
+        # The library below reads on without end where the sizes in a header are damaged.
+        if not file.whole:
+            raise InputError("the file does not end where its headers say")
         from stdatamodels.jwst.datamodels.util import read_metadata
 
         with quiet():
-            found = read_metadata(str(path), flatten=False)["meta"]
+            found = read_metadata(str(file.path), flatten=False)["meta"]
         return plain(found)
     except Exception as problem:
         log.warning(
             "%s: its metadata cannot be read as those of a data model (%s); the main keywords"
             " were taken",
-            path,
+            file.path,
             brief(problem),
         )
         return plain(tree)
@@ -108,9 +111,10 @@ def _world(exposure: Exposure) -> Any:
         with open_asdf(Path(path)) as file:
             return file.tree["meta"]["wcs"]
     import asdf
-    from astropy.io import fits
 
-    with fits.open(path) as hdus:
-        buffer = io.BytesIO(hdus["ASDF"].data.tobytes())
-    with asdf.open(buffer, lazy_tree=True) as file:
-        return file.tree["meta"]["wcs"]
+    file = scan(Path(path))
+    extension = file.find("ASDF")
+    if extension is None:
+        return None
+    with asdf.open(io.BytesIO(table_bytes(file, extension)), lazy_tree=True) as content:
+        return content.tree["meta"]["wcs"]

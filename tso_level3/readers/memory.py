@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from astropy.nddata import NDData
 
 from tso_level3.readers.arrays import ArrayFrames, cube, known_errors, plain_masked
 from tso_level3.readers.errors import InputError
@@ -15,12 +14,17 @@ from tso_level3.readers.part import Part
 from tso_level3.readers.times import unknown_times
 from tso_level3.readers.units import normal_unit
 
-__all__ = ["array_part", "is_array"]
+__all__ = ["array_part", "is_array", "is_nddata"]
+
+
+def is_nddata(item: Any) -> bool:
+    """Whether an object is an ``NDData``; told by what it offers, which saves a slow import."""
+    return all(hasattr(item, name) for name in ("data", "uncertainty", "mask", "unit", "meta"))
 
 
 def is_array(item: Any) -> bool:
     """Whether an object is one array of images, rather than a list of inputs."""
-    if isinstance(item, NDData):
+    if is_nddata(item):
         return True
     if hasattr(item, "meta") and hasattr(item, "instance"):
         return False
@@ -88,7 +92,7 @@ def _taken_apart(
 ) -> tuple[np.ndarray, str, Any, np.ndarray | None, dict[str, Any]]:
     """Part an object into values, unit, mask, standard errors and header."""
     values, unit, mask, errors, header = item, "", None, None, {}
-    if isinstance(item, NDData):
+    if is_nddata(item):
         values, mask, header = item.data, item.mask, dict(item.meta or {})
         errors = _standard(item.uncertainty, name)
         unit = "" if item.unit is None else str(item.unit)
