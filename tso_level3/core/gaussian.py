@@ -1,8 +1,8 @@
 """Elliptical Gaussians integrated over the pixel, fitted to many frames at once.
 
 The model ``A g(x) h(y) + b`` is separable, so the gradient and the full Hessian of chi-square are
-made of moments ``sum_ij W_ij d_ij p_i q_j`` with one-dimensional functions p and q: two batched
-matrix products an iteration. Every frame runs its own damped Newton iteration to its own end; a
+made of moments ``sum_ij W_ij r_ij p_i q_j`` of the residuals with one-dimensional functions p and
+q: two batched matrix products an iteration, and two for the normal matrix. Every frame runs its own damped Newton iteration to its own end; a
 frame's answer does not depend on which others are fitted with it.
 """
 
@@ -15,9 +15,10 @@ from scipy.special import erf
 
 __all__ = ["GaussianFit", "fit_gaussians", "pixel_gaussian"]
 
-_MAX_ITERATIONS = 60
-# The expected drop of chi-square of the next step; 1e-14 is 1e-7 standard errors.
-_TOLERANCE = 1e-14
+_MAX_ITERATIONS = 40
+# The drop of chi-square that the last step must promise: it starts 1e-4 standard errors from the
+# minimum, and a Newton step squares that.
+_TOLERANCE = 1e-8
 _N_PAR = 6
 
 
@@ -99,91 +100,130 @@ def fit_gaussians(
     -----
     A Gaussian that is sampled at pixel centres instead is 6 % too wide at sigma = 0.85.
     """
-    n, ny, nx = images.shape
-    work = _Work.of(images, weights, origin, constant)
     theta = np.array(start, float)
+    work = _Work.of(images, weights, origin, constant)
     finite = np.isfinite(theta).all(axis=1) & np.isfinite(work.square)
     theta[~finite] = 1.0
-    theta[:, 3:5] = np.clip(theta[:, 3:5], 0.2, max(nx, ny))
-    active = np.flatnonzero(finite)
-    theta[active] = _solve_linear(work, theta, active)
-    damping = np.zeros(n)
-    iterations = np.zeros(n, int)
-    chi2 = np.full(n, np.inf)
-    chi2[active], gradient, hessian, curvature = _derivatives(work, theta, active)
+    theta[:, 3:5] = np.clip(theta[:, 3:5], 0.2, max(images.shape[1:]))
+    n = len(theta)
+    chi2, errors = np.full(n, np.nan), np.full((n, _N_PAR), np.nan)
+    iterations, ok = np.zeros(n, int), np.zeros(n, bool)
+    rows = np.flatnonzero(finite)
+    damping = np.zeros(rows.size)
+    state = _evaluate(work, theta, rows, linear=True) if rows.size else None
     for _ in range(_MAX_ITERATIONS):
-        if active.size == 0:
+        if rows.size == 0:
             break
-        iterations[active] += 1
-        step, expected = _step(gradient, hessian, curvature, damping[active])
-        trial = _bounded(theta[active], step)
-        done = expected < _TOLERANCE * np.maximum(1.0, 1e-6 * chi2[active])
-        theta_old = theta[active]
-        theta[active] = trial
-        new_chi2, new_gradient, new_hessian, new_curvature = _derivatives(work, theta, active)
-        # Rounding of the moments: a step that changes nothing is not a failure.
-        slack = 1e-12 * work.square[active]
-        worse = ~(new_chi2 <= chi2[active] + slack)
-        accept = ~worse
-        theta[active[worse]] = theta_old[worse]
-        damping[active] = np.where(
-            worse, np.maximum(damping[active] * 10.0, 1e-3), damping[active] * 0.1
+        iterations[rows] += 1
+        step, expected, newton = _step(state, damping)
+        plain = theta[rows] + step
+        trial = _bounded(theta[rows], step)
+        full = newton & (damping == 0) & (trial == plain).all(axis=1)
+        limit = np.maximum(
+            _TOLERANCE * np.minimum(state.chi2 / work.dof, 1.0), 1e-24 * work.square[rows]
         )
-        damping[active[damping[active] < 1e-5]] = 0.0
-        chi2[active[accept]] = new_chi2[accept]
-        keep = ~(done & accept) & (damping[active] < 1e8)
-        pick = accept[:, None]
-        gradient = np.where(pick, new_gradient, gradient)[keep]
-        hessian = np.where(pick[..., None], new_hessian, hessian)[keep]
-        curvature = np.where(pick[..., None], new_curvature, curvature)[keep]
-        active = active[keep]
-    ok = finite.copy()
-    ok[active] = False
-    return _finish(work, theta, chi2, ok, iterations)
+        # A step that is not Newton's does not square the error: it has to be shorter.
+        done = expected < np.where(full, limit, 1e-6 * limit)
+        last = rows[done]
+        theta[last], ok[last] = trial[done], True
+        chi2[last] = np.maximum(state.chi2[done] - expected[done], 0.0)
+        errors[last] = _errors(state.normal[done])
+        lost = ~done & ~_sensible(work, trial)
+        rows, trial, damping = rows[keep := ~(done | lost)], trial[keep], damping[keep]
+        if rows.size == 0:
+            break
+        state, old = state.take(keep), theta[rows]
+        theta[rows] = trial
+        new = _evaluate(work, theta, rows)
+        # Rounding: a step that changes nothing is not a failure.
+        worse = ~(new.chi2 <= state.chi2 + 1e-12 * work.square[rows])
+        theta[rows[worse]] = old[worse]
+        damping = np.where(worse, np.maximum(damping * 10.0, 1e-3), damping * 0.1)
+        damping[damping < 1e-5] = 0.0
+        state = state.where(worse, new)
+        alive = damping < 1e8
+        if not alive.all():
+            rows, damping, state = rows[alive], damping[alive], state.take(alive)
+    ok &= _inside(work, theta) & (theta[:, 0] > 0)
+    errors[:, ~work.free] = 0.0
+    return GaussianFit(
+        parameters=np.where(ok[:, None], theta, np.nan),
+        errors=np.where(ok[:, None], errors, np.nan),
+        chi2=np.where(ok, chi2, np.nan),
+        ok=ok,
+        iterations=iterations,
+    )
 
 
 @dataclass(frozen=True, eq=False)
 class _Work:
     """What does not change while the iteration runs."""
 
-    weighted: np.ndarray
+    images: np.ndarray
     weights: np.ndarray
     square: np.ndarray
     x: np.ndarray
     y: np.ndarray
     free: np.ndarray
+    dof: int
 
     @classmethod
     def of(
         cls, images: np.ndarray, weights: np.ndarray, origin: tuple[float, float], constant: bool
     ) -> _Work:
-        weighted = images * weights
-        square = np.einsum("ijk,ijk->i", weighted, images)
-        x = origin[0] + np.arange(images.shape[2])
-        y = origin[1] + np.arange(images.shape[1])
+        weights = np.ascontiguousarray(weights, dtype=float)
+        n, ny, nx = images.shape
+        square = np.square(images.reshape(n, -1)) @ weights.ravel()
+        # The pixels' edges.
+        x, y = origin[0] - 0.5 + np.arange(nx + 1), origin[1] - 0.5 + np.arange(ny + 1)
         free = np.ones(_N_PAR, bool)
         free[5] = constant
-        return cls(weighted, np.ascontiguousarray(weights), square, x, y, free)
+        dof = max(int(np.count_nonzero(weights)) - int(free.sum()), 1)
+        return cls(images, weights, square, x, y, free, dof)
 
 
-def _axis(t: np.ndarray, sigma: np.ndarray) -> np.ndarray:
-    """Evaluate 1, g and its derivatives by centre and width on one axis: (n, 7, nt)."""
+@dataclass(frozen=True, eq=False)
+class _State:
+    """Chi-square and half its negative gradient, its half Hessian, and J'WJ; by frame."""
+
+    chi2: np.ndarray
+    gradient: np.ndarray
+    hessian: np.ndarray
+    normal: np.ndarray
+
+    def take(self, rows: np.ndarray) -> _State:
+        return _State(*(part[rows] for part in vars(self).values()))
+
+    def where(self, mine: np.ndarray, other: _State) -> _State:
+        if not mine.any():
+            return other
+        if mine.all():
+            return self
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        shape = (-1, 1, 1)
+        return _State(*(np.where(mine.reshape(shape[: a.ndim]), a, b) for a, b in pairs))
+
+
+def _axis(edges: np.ndarray, center: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+    """Evaluate 1, g and its derivatives by centre and width on one axis: (n, 7, nt).
+
+    All are differences between the pixels' edges.
+    """
     sigma = sigma[:, None]
-    upper, lower = t + 0.5, t - 0.5
-    eu, el = np.exp(-0.5 * (upper / sigma) ** 2), np.exp(-0.5 * (lower / sigma) ** 2)
-    root = np.sqrt(2.0) * sigma
-    g = sigma * np.sqrt(np.pi / 2) * (erf(upper / root) - erf(lower / root))
-    first = upper * eu - lower * el
-    third = upper**3 * eu - lower**3 * el
-    second = upper**2 * eu - lower**2 * el
-    out = np.empty((t.shape[0], 7, t.shape[1]))
+    u = (edges - center[:, None]) / sigma
+    at = np.empty((len(u), 5, len(edges)))
+    erf(u * np.sqrt(0.5), out=at[:, 0])
+    np.exp(-0.5 * u * u, out=at[:, 1])
+    for k in range(2, 5):
+        np.multiply(at[:, k - 1], u, out=at[:, k])
+    d = at[:, :, 1:] - at[:, :, :-1]
+    out = np.empty((len(u), 7, len(edges) - 1))
     out[:, 0] = 1.0
-    out[:, 1] = g
-    out[:, 2] = el - eu
-    out[:, 3] = (g - first) / sigma
-    out[:, 4] = -first / sigma**2
-    out[:, 5] = -second / sigma**3
-    out[:, 6] = -third / sigma**4
+    np.multiply(d[:, 0], sigma * np.sqrt(np.pi / 2), out=out[:, 1])
+    np.negative(d[:, 1], out=out[:, 2])
+    np.divide(out[:, 1], sigma, out=out[:, 3])
+    out[:, 3] -= d[:, 2]
+    np.divide(d[:, 2:], -sigma[:, None], out=out[:, 4:])
     return out
 
 
@@ -198,119 +238,155 @@ _SECOND = {
 # Products of two of the first four functions, for the normal matrix.
 _PAIRS = [(a, b) for a in range(4) for b in range(a, 4)]
 _PAIR = {pair: k for k, pair in enumerate(_PAIRS)} | {(b, a): k for k, (a, b) in enumerate(_PAIRS)}
+_LEFT, _RIGHT = (np.array(side) for side in zip(*_PAIRS))
+_UPPER = [(a, b) for a in range(_N_PAR) for b in range(a, _N_PAR)]
 
 
-def _moments(
-    work: _Work, theta: np.ndarray, rows: np.ndarray, *, second: bool = True
-) -> tuple[np.ndarray, np.ndarray]:
-    """Moments of the data (n, 7, 7) and of the weights (n, 10, 10), indexed [y, x]."""
-    fx = _axis(work.x - theta[rows, 1][:, None], theta[rows, 3])
-    fy = _axis(work.y - theta[rows, 2][:, None], theta[rows, 4])
-    if not second:
-        fx, fy = fx[:, :2], fy[:, :2]
-    weighted = work.weighted if len(rows) == len(work.weighted) else work.weighted[rows]
-    data = (fy @ weighted) @ fx.transpose(0, 2, 1)
-    pairs = [pair for pair in _PAIRS if max(pair) < fx.shape[1]]
-    px = np.stack([fx[:, a] * fx[:, b] for a, b in pairs], axis=1)
-    py = np.stack([fy[:, a] * fy[:, b] for a, b in pairs], axis=1)
-    shared = (py @ work.weights) @ px.transpose(0, 2, 1)
-    return data, shared
+def _places(pairs: list) -> tuple[np.ndarray, np.ndarray]:
+    return tuple(np.array(side) for side in zip(*pairs))
 
 
-def _solve_linear(work: _Work, theta: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Solve for amplitude and constant at the given centres and widths."""
-    data, shared = _moments(work, theta, rows, second=False)
-    pair = {(0, 0): 0, (0, 1): 1, (1, 1): 2}
-    gg, g1, one = (shared[:, pair[k], pair[k]] for k in ((1, 1), (0, 1), (0, 0)))
-    dg, d1 = data[:, 1, 1], data[:, 0, 0]
-    out = theta[rows].copy()
-    if work.free[5]:
-        det = gg * one - g1**2
-        det = np.where(np.abs(det) > 0, det, np.nan)
-        out[:, 0] = (dg * one - d1 * g1) / det
-        out[:, 5] = (gg * d1 - g1 * dg) / det
-    else:
-        out[:, 0], out[:, 5] = dg / gg, 0.0
-    return np.where(np.isfinite(out), out, 1.0)
+# Places in the moments, as [y, x], of each entry of normal matrix, gradient and second derivatives.
+_NORMAL_AT = _places(
+    [(_PAIR[_FIRST[a][1], _FIRST[b][1]], _PAIR[_FIRST[a][0], _FIRST[b][0]]) for a, b in _UPPER]
+)
+_GRADIENT_AT = _places([(fy, fx) for fx, fy in _FIRST])
+_SECOND_AT = _places([(fy, fx) for fx, fy in _SECOND.values()])
 
 
-def _derivatives(
-    work: _Work, theta: np.ndarray, rows: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Compute chi-square, half its negative gradient, the full Hessian (halved), and J'WJ."""
-    data, shared = _moments(work, theta, rows)
+def _evaluate(work: _Work, theta: np.ndarray, rows: np.ndarray, *, linear: bool = False) -> _State:
+    """Evaluate some frames; where `linear`, solve for amplitude and constant before."""
+    n, (ny, nx) = len(rows), work.weights.shape
+    fx = _axis(work.x, theta[rows, 1], theta[rows, 3])
+    fy = _axis(work.y, theta[rows, 2], theta[rows, 4])
+    images = work.images if n == len(work.images) else work.images[rows]
+    if linear:
+        theta[rows] = _solve_linear(work, theta[rows], images, fx[:, 1], fy[:, 1])
     amplitude, offset = theta[rows, 0], theta[rows, 5]
+    residual = (amplitude[:, None] * fy[:, 1])[:, :, None] * fx[:, 1][:, None, :]
+    residual += offset[:, None, None]
+    np.subtract(images, residual, out=residual)
+    weighted = residual * work.weights
+    chi2 = np.einsum("ij,ij->i", residual.reshape(n, -1), weighted.reshape(n, -1))
+    moments = (fy @ weighted) @ fx.transpose(0, 2, 1)
+    px, py = fx[:, _LEFT] * fx[:, _RIGHT], fy[:, _LEFT] * fy[:, _RIGHT]
+    shared = (py.reshape(-1, ny) @ work.weights).reshape(n, -1, nx) @ px.transpose(0, 2, 1)
 
-    def weights_of(p: tuple[int, int], q: tuple[int, int]) -> np.ndarray:
-        return shared[:, _PAIR[p[1], q[1]], _PAIR[p[0], q[0]]]
-
-    n = len(rows)
     scale = np.ones((n, _N_PAR))
     scale[:, 1:5] = amplitude[:, None]
+    gradient = scale * moments[:, _GRADIENT_AT[0], _GRADIENT_AT[1]]
+    upper = shared[:, _NORMAL_AT[0], _NORMAL_AT[1]]
+    second = moments[:, _SECOND_AT[0], _SECOND_AT[1]]
     normal = np.empty((n, _N_PAR, _N_PAR))
-    gradient = np.empty((n, _N_PAR))
-    for a in range(_N_PAR):
-        for b in range(a, _N_PAR):
-            value = scale[:, a] * scale[:, b] * weights_of(_FIRST[a], _FIRST[b])
-            normal[:, a, b] = normal[:, b, a] = value
-        model = amplitude * weights_of(_FIRST[a], (1, 1)) + offset * weights_of(_FIRST[a], (0, 0))
-        fx, fy = _FIRST[a]
-        gradient[:, a] = scale[:, a] * (data[:, fy, fx] - model)
-    chi2 = (
-        work.square[rows]
-        - 2 * (amplitude * data[:, 1, 1] + offset * data[:, 0, 0])
-        + amplitude**2 * weights_of((1, 1), (1, 1))
-        + 2 * amplitude * offset * weights_of((1, 1), (0, 0))
-        + offset**2 * weights_of((0, 0), (0, 0))
-    )
+    for k, (a, b) in enumerate(_UPPER):
+        normal[:, a, b] = normal[:, b, a] = upper[:, k] * scale[:, a] * scale[:, b]
     hessian = normal.copy()
-    residual = _residual_moments(work, theta, rows, data)
-    for (a, b), (fx, fy) in _SECOND.items():
-        factor = 1.0 if a == 0 else amplitude
-        hessian[:, a, b] -= factor * residual[:, fy, fx]
+    for k, (a, b) in enumerate(_SECOND):
+        part = second[:, k] if a == 0 else second[:, k] * amplitude
+        hessian[:, a, b] -= part
         if a != b:
-            hessian[:, b, a] -= factor * residual[:, fy, fx]
+            hessian[:, b, a] -= part
     for k in np.flatnonzero(~work.free):
         for matrix in (normal, hessian):
             matrix[:, k, :] = matrix[:, :, k] = 0.0
             matrix[:, k, k] = 1.0
         gradient[:, k] = 0.0
-    return chi2, gradient, hessian, normal
+    return _State(chi2, gradient, hessian, normal)
 
 
-def _residual_moments(
-    work: _Work, theta: np.ndarray, rows: np.ndarray, data: np.ndarray
+def _solve_linear(
+    work: _Work, theta: np.ndarray, images: np.ndarray, gx: np.ndarray, gy: np.ndarray
 ) -> np.ndarray:
-    """Moments of the weighted residuals with the seven functions: (n, 7, 7)."""
-    fx = _axis(work.x - theta[rows, 1][:, None], theta[rows, 3])
-    fy = _axis(work.y - theta[rows, 2][:, None], theta[rows, 4])
-    amplitude, offset = theta[rows, 0, None, None], theta[rows, 5, None, None]
-    # The model is a sum of two separable parts, so its moments are those of the weights.
-    star = np.einsum("naj,nj->naj", fy, fy[:, 1])
-    star = (star @ work.weights) @ np.einsum("nbi,ni->nbi", fx, fx[:, 1]).transpose(0, 2, 1)
-    flat = (fy @ work.weights) @ fx.transpose(0, 2, 1)
-    return data - amplitude * star - offset * flat
+    """Solve for amplitude and constant at the given centres and widths."""
+    n, w = len(theta), work.weights
+    weighted = images * w
+    dg = np.einsum("ni,ni->n", gy, (weighted @ gx[:, :, None])[:, :, 0])
+    gg, g1 = np.einsum("ni,ni->n", gy**2 @ w, gx**2), np.einsum("ni,ni->n", gy @ w, gx)
+    d1, one = weighted.reshape(n, -1).sum(axis=1), w.sum()
+    out = theta.copy()
+    with np.errstate(invalid="ignore", divide="ignore"):
+        if work.free[5]:
+            det = gg * one - g1**2
+            out[:, 0], out[:, 5] = (dg * one - d1 * g1) / det, (gg * d1 - g1 * dg) / det
+        else:
+            out[:, 0], out[:, 5] = dg / gg, 0.0
+    return np.where(np.isfinite(out), out, 1.0)
 
 
-def _step(
-    gradient: np.ndarray, hessian: np.ndarray, normal: np.ndarray, damping: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Newton steps where the Hessian is positive, Gauss-Newton elsewhere; and the drop expected."""
-    diagonal = np.sqrt(np.maximum(np.einsum("nii->ni", normal), 1e-300))
+def _factor(matrix: np.ndarray) -> tuple[list, np.ndarray]:
+    """Factor symmetric matrices (n, k, k) as L D L', all at once; without pivots.
+
+    The pivots (k, n) are positive where the matrix is positive definite; elsewhere the factors
+    mean nothing.
+    """
+    k = matrix.shape[1]
+    a = matrix.transpose(1, 2, 0).copy()
+    pivots = np.empty((k, len(matrix)))
+    lower: list = [[None] * k for _ in range(k)]
+    for j in range(k):
+        pivots[j] = a[j, j]
+        inverse = 1.0 / pivots[j]
+        for i in range(j + 1, k):
+            lower[i][j] = a[i, j] * inverse
+        for i in range(j + 1, k):
+            for m in range(j + 1, i + 1):
+                a[i, m] -= lower[i][j] * a[m, j]
+    return lower, pivots
+
+
+def _solve(lower: list, pivots: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Solve for right-hand sides (n, k)."""
+    k = len(pivots)
+    z = [right[:, i].copy() for i in range(k)]
+    for i in range(k):
+        for j in range(i):
+            z[i] -= lower[i][j] * z[j]
+    for i in range(k):
+        z[i] /= pivots[i]
+    for i in range(k - 1, -1, -1):
+        for j in range(i + 1, k):
+            z[i] -= lower[j][i] * z[j]
+    return np.stack(z, axis=1)
+
+
+def _step(state: _State, damping: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Newton steps where the Hessian is positive, Gauss-Newton elsewhere.
+
+    The second answer is the drop of chi-square they promise, the third which are Newton's.
+    """
+    diagonal = np.sqrt(np.maximum(np.einsum("nii->ni", state.normal), 1e-300))
     outer = diagonal[:, :, None] * diagonal[:, None, :]
-    scaled = hessian / outer
-    positive = np.linalg.eigvalsh(scaled)[:, 0] > 1e-8
-    scaled = np.where(positive[:, None, None], scaled, normal / outer)
-    # The ridge keeps a singular problem solvable; it is far below the accuracy asked for.
-    ridge = np.where(positive, 0.0, 1e-10) + damping
-    scaled = scaled + ridge[:, None, None] * np.eye(_N_PAR)
-    right = gradient / diagonal
-    try:
-        solution = np.linalg.solve(scaled, right[..., None])[..., 0]
-    except np.linalg.LinAlgError:
-        solution = np.stack([np.linalg.lstsq(m, r, rcond=None)[0] for m, r in zip(scaled, right)])
+    right = state.gradient / diagonal
+    scaled = state.hessian / outer
+    if damping.any():
+        scaled += damping[:, None, None] * np.eye(_N_PAR)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        lower, pivots = _factor(scaled)
+        solution = _solve(lower, pivots, right)
+        newton = (pivots > 1e-8).all(axis=0)
+    if not newton.all():
+        other = ~newton
+        # The ridge keeps a singular problem solvable.
+        ridge = (1e-10 + damping[other])[:, None, None] * np.eye(_N_PAR)
+        again = _factor(state.normal[other] / outer[other] + ridge)
+        again[1][:] = np.where(again[1] > 1e-14, again[1], 1e-14)
+        solution[other] = _solve(*again, right[other])
     expected = np.abs(np.einsum("ni,ni->n", solution, right))
-    return solution / diagonal, expected
+    return solution / diagonal, np.where(np.isfinite(expected), expected, np.inf), newton
+
+
+def _errors(normal: np.ndarray) -> np.ndarray:
+    """Compute standard errors from the normal matrices: the diagonal of their inverses."""
+    diagonal = np.sqrt(np.maximum(np.einsum("nii->ni", normal), 1e-300))
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        lower, pivots = _factor(normal / (diagonal[:, :, None] * diagonal[:, None, :]))
+        unit = np.empty((_N_PAR, *normal.shape[:2]))
+        for k in range(_N_PAR):
+            column = np.zeros(normal.shape[:2])
+            column[:, k] = 1.0
+            unit[k] = _solve(lower, pivots, column)
+    variance = np.einsum("knk->nk", unit)
+    return np.sqrt(np.where(variance > 0, variance, np.nan)) / diagonal
 
 
 def _bounded(theta: np.ndarray, step: np.ndarray) -> np.ndarray:
@@ -322,23 +398,17 @@ def _bounded(theta: np.ndarray, step: np.ndarray) -> np.ndarray:
     return out
 
 
-def _finish(
-    work: _Work, theta: np.ndarray, chi2: np.ndarray, ok: np.ndarray, iterations: np.ndarray
-) -> GaussianFit:
-    """Check the bounds and compute the errors."""
-    n = len(theta)
-    ok = ok & (theta[:, 3:5] > 0.05).all(axis=1) & (theta[:, 0] > 0)
-    ok &= (theta[:, 3] < 2 * len(work.x)) & (theta[:, 4] < 2 * len(work.y))
-    ok &= (theta[:, 1] >= work.x[0] - 0.5) & (theta[:, 1] <= work.x[-1] + 0.5)
-    ok &= (theta[:, 2] >= work.y[0] - 0.5) & (theta[:, 2] <= work.y[-1] + 0.5)
-    parameters = np.where(ok[:, None], theta, np.nan)
-    errors = np.full((n, _N_PAR), np.nan)
-    rows = np.flatnonzero(ok)
-    if rows.size:
-        normal = _derivatives(work, theta, rows)[3]
-        diagonal = np.sqrt(np.einsum("nii->ni", normal))
-        outer = diagonal[:, :, None] * diagonal[:, None, :]
-        inverse = np.linalg.pinv(normal / outer, hermitian=True)
-        errors[rows] = np.sqrt(np.maximum(np.einsum("nii->ni", inverse), 0.0)) / diagonal
-        errors[np.ix_(rows, np.flatnonzero(~work.free))] = 0.0
-    return GaussianFit(parameters, errors, np.where(ok, chi2, np.nan), ok, iterations)
+def _inside(work: _Work, theta: np.ndarray) -> np.ndarray:
+    """Tell which fits are within their bounds."""
+    ok = (theta[:, 3:5] > 0.05).all(axis=1)
+    ok &= (theta[:, 3] < 2 * (len(work.x) - 1)) & (theta[:, 4] < 2 * (len(work.y) - 1))
+    ok &= (theta[:, 1] >= work.x[0]) & (theta[:, 1] <= work.x[-1])
+    return ok & (theta[:, 2] >= work.y[0]) & (theta[:, 2] <= work.y[-1])
+
+
+def _sensible(work: _Work, theta: np.ndarray) -> np.ndarray:
+    """Tell which iterations may still come back: not those that went far out or grew too wide."""
+    nx, ny = len(work.x) - 1, len(work.y) - 1
+    ok = np.isfinite(theta).all(axis=1) & (theta[:, 3] < 4 * nx) & (theta[:, 4] < 4 * ny)
+    ok &= (theta[:, 1] > work.x[0] - nx) & (theta[:, 1] < work.x[-1] + nx)
+    return ok & (theta[:, 2] > work.y[0] - ny) & (theta[:, 2] < work.y[-1] + ny)
