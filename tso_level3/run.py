@@ -20,7 +20,7 @@ from tso_level3.first_look import first_look
 from tso_level3.frames import Box, Exposure, Picture, Result, Segment
 from tso_level3.judgement import events_in, with_directions
 from tso_level3.quality.apertures import Choice, judge, net_flux
-from tso_level3.quality.noise import counted, time_averaging
+from tso_level3.quality.noise import bin_size, counted, time_averaging
 from tso_level3.settings import Settings
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def _result(
     light_curve = _light_curve(exposure, found, choice, flux, error)
     use = counted(exposure.times.time, settings.out_of_transit)
     quoted = found.psf[:, 2] if choice.kind == "psf" else flux[:, choice.radius]
-    averaging = time_averaging(quoted, use)
+    averaging = time_averaging(quoted, use, bin_size(exposure.times.time, int(use.sum())))
     events = events_in(found, plan, exposure.times.time, quoted, groups)
     light_curve["flags"] = light_curve["flags"] | events.flags
     box, template = plan.layout.box, plan.template

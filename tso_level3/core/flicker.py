@@ -1,4 +1,4 @@
-"""Row noise at the level of slopes: offsets of rows, from residuals of the template outside the star.
+"""Row noise in slopes: offsets of rows, from residuals of the template outside the star.
 
 The mean of a row's residuals is the row's offset and the noise of that mean. How large the offsets
 are, and how alike those of neighbouring rows, is learned on the sample of frames; the estimate is

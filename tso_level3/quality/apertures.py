@@ -8,7 +8,8 @@ import numpy as np
 
 from tso_level3.columns import APERTURES, GRID
 from tso_level3.core.plan import Measurement, Plan
-from tso_level3.quality.noise import bin_size, counted, scatter_of
+from tso_level3.quality.noise import Scatter, bin_size, counted, scatter_of, shared
+from tso_level3.quality.pointing import pointing_noise
 
 __all__ = ["Choice", "Wish", "judge"]
 
@@ -115,12 +116,14 @@ def judge(
     Notes
     -----
     The score is the relative scatter after regression on the centres, of single integrations and
-    of bins of about ten minutes together. Within one standard error of the best the wish wins.
+    of bins of about ten minutes together. Within one standard error of the best the wish wins;
+    it is the error of the difference, which is small where two light curves share their noise.
     """
     use = counted(time, windows)
     x, y = found.psf[:, 0], found.psf[:, 1]
     size = bin_size(time, int(use.sum()))
-    rows = []
+    pointing = pointing_noise(found, plan)
+    rows, scatters = [], []
     for a in range(max(len(plan.annuli), 1)):
         flux, _ = net_flux(found, a)
         inner, outer = (
@@ -128,6 +131,7 @@ def judge(
         )
         for r, radius in enumerate(plan.radii):
             scatter = scatter_of(flux[:, r], x, y, use, size)
+            scatters.append(scatter)
             rows.append(
                 {
                     "kind": "aperture",
@@ -135,10 +139,13 @@ def judge(
                     "radius_inner": inner,
                     "radius_outer": outer,
                     **_noise_row(flux[:, r], scatter, _expected(found, a, r), use),
+                    "pointing_noise": pointing[r],
                 }
             )
-    rows.append(_psf_row(found, x, y, use, size))
-    best = _choose(rows, plan, wish, int(use.sum()))
+    scatters.append(scatter_of(found.psf[:, 2], x, y, use, size))
+    rows.append(_psf_row(found, plan, scatters[-1], use))
+    wished = _wished(rows, plan, wish)
+    best = _choose(rows, scatters, wished, wish, int(use.sum()))
     scores = np.array([row["score"] for row in rows])
     order = np.argsort(np.where(np.isfinite(scores), scores, np.inf), kind="stable")
     order = np.concatenate([[best], order[order != best]])
@@ -159,7 +166,7 @@ def judge(
         annulus=annulus,
         grid=_table(rows, GRID),
         apertures=_table(quoted, APERTURES),
-        reason=_reason(rows, best, wish, int(use.sum())),
+        reason=_reason(best == wished, wish, int(use.sum())),
     )
 
 
@@ -176,7 +183,9 @@ def _expected(found: Measurement, annulus: int, radius: int) -> dict[str, float]
     }
 
 
-def _noise_row(flux: np.ndarray, scatter, parts: dict[str, float], use: np.ndarray) -> dict:  # noqa: ANN001
+def _noise_row(
+    flux: np.ndarray, scatter: Scatter, parts: dict[str, float], use: np.ndarray
+) -> dict:
     middle = float(np.nanmedian(flux[use])) if np.isfinite(flux[use]).any() else np.nan
     with np.errstate(invalid="ignore", divide="ignore"):
         relative = {name: np.sqrt(value) / abs(middle) for name, value in parts.items()}
@@ -199,14 +208,32 @@ def _noise_row(flux: np.ndarray, scatter, parts: dict[str, float], use: np.ndarr
     }
 
 
-def _psf_row(found: Measurement, x: np.ndarray, y: np.ndarray, use: np.ndarray, size: int) -> dict:
+def _psf_row(found: Measurement, plan: Plan, scatter: Scatter, use: np.ndarray) -> dict:
     flux = found.psf[:, 2]
-    scatter = scatter_of(flux, x, y, use, size)
     variance = float(np.nanmedian(found.psf_err[:, 2] ** 2)) if len(flux) else np.nan
-    parts = {"total": variance, "photon": np.nan, "read": np.nan, "background": np.nan}
+    parts = {"total": variance, **_psf_parts(plan)}
     row = _noise_row(flux, scatter, parts, use)
     nothing = {"radius": np.nan, "radius_inner": np.nan, "radius_outer": np.nan}
     return {"kind": "psf", **nothing, **row}
+
+
+def _psf_parts(plan: Plan) -> dict[str, float]:
+    """Variances of the fitted flux: by photons, by read noise, and by the constant fitted too."""
+    template, noise, n_fit = plan.template, plan.noise, plan.layout.n_fit
+    node = template.node((0, 0))
+    total, read = noise.total[:n_fit], noise.read[:n_fit]
+    diagonal = np.sqrt(np.diag(node.normal)[:6])
+    star = np.linalg.inv(node.normal[:6, :6] / np.outer(diagonal, diagonal))
+    star = star / np.outer(diagonal, diagonal)
+    alone = template.flux * (node.right[:, :6] @ star[0])
+    with_constant = template.flux * (node.right @ node.covariance[0])
+    all_noise, known = (float(weight**2 @ total) for weight in (with_constant, alone))
+    by_read = float(alone**2 @ read)
+    return {
+        "photon": known - by_read,
+        "read": by_read,
+        "background": max(all_noise - known, 0.0),
+    }
 
 
 def _wished(rows: list[dict], plan: Plan, wish: Wish) -> int:
@@ -215,30 +242,28 @@ def _wished(rows: list[dict], plan: Plan, wish: Wish) -> int:
     return int(np.argmin(np.abs(plan.radii - wish.radius)))
 
 
-def _choose(rows: list[dict], plan: Plan, wish: Wish, n: int) -> int:
-    wished = _wished(rows, plan, wish)
+def _choose(rows: list[dict], scatters: list[Scatter], wished: int, wish: Wish, n: int) -> int:
     if not wish.choose or n < _LEAST:
         return wished
     scores = np.array([row["score"] for row in rows], float)
-    errors = np.array([row["score_err"] for row in rows], float)
     if not np.isfinite(scores).any():
         return wished
     best = int(np.nanargmin(scores))
-    # The same noise is in all of them, so a difference within one error means nothing.
-    error = np.fmax(errors[best], errors[wished])
+    # Most of the noise is in both: the error of a difference is that of what they do not share.
+    common = shared(scatters[best].steps, scatters[wished].steps)
+    error = np.hypot(scatters[best].score_err, scatters[wished].score_err)
+    error *= np.sqrt(1.0 - common**2)
     if np.isfinite(scores[wished]) and scores[wished] <= scores[best] + error:
         return wished
     return best
 
 
-def _reason(rows: list[dict], best: int, wish: Wish, n: int) -> str:
+def _reason(as_wished: bool, wish: Wish, n: int) -> str:
     if not wish.choose:
         return wish.reason
     if n < _LEAST:
         return f"{n} integrations are too few to choose by noise: {wish.reason}"
-    if rows[best]["kind"] == wish.kind and (
-        wish.kind == "psf" or np.isclose(rows[best]["radius"], wish.radius)
-    ):
+    if as_wished:
         return f"within one standard error of the least score: {wish.reason}"
     return "least score"
 

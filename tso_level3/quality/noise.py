@@ -6,17 +6,30 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Averaging", "Scatter", "bin_size", "bins", "counted", "scatter_of", "time_averaging"]
+__all__ = [
+    "Averaging",
+    "Scatter",
+    "bin_size",
+    "bins",
+    "counted",
+    "robust",
+    "scatter_of",
+    "shared",
+    "time_averaging",
+]
 
 _MAD = 1.4826022185056018
 _BIN_MINUTES = 10.0
+_BINS = 48
+# Red noise is quoted on this many bins or more.
+_QUOTED_BINS = 32
 # Relative standard error of a scatter from the median absolute deviation of first and second
 # differences, times the root of their number.
 _DIFFERENCE_ERROR = 1.35
 _SECOND_ERROR = 1.6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scatter:
     """Relative scatter of a light curve.
 
@@ -27,13 +40,15 @@ class Scatter:
     clean : float
         The same after regression on the centres.
     pointing : float
-        Robust scatter of the part that follows the centres.
+        Scatter of the part that follows the centres linearly, the part by chance taken off.
     binned : float
         Robust scatter of neighbouring bins of about ten minutes.
     white : float
         What `binned` would be for white noise of the scatter `clean`.
     score, score_err : float
         What the choice of an aperture minimises, and its standard error.
+    steps : ndarray, (n - 1,)
+        First differences of the corrected light curve, by which two light curves are compared.
     """
 
     raw: float
@@ -43,6 +58,7 @@ class Scatter:
     white: float
     score: float
     score_err: float
+    steps: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,18 +73,26 @@ class Averaging:
         Measured relative scatter of the bins.
     white : ndarray, (k,)
         That of white noise.
+    quoted : int
+        Place of the bin size at which red noise is quoted.
     """
 
     size: np.ndarray
     scatter: np.ndarray
     white: np.ndarray
+    quoted: int = 0
 
     @property
     def red_noise(self) -> float:
-        """Largest ratio of measured to white scatter, 1 or more; NaN where nothing is known."""
+        """Measured over white scatter at the quoted bin size, 1 or more; NaN where not known.
+
+        It is that of one size: the largest of several uncertain ratios would be biased high.
+        """
+        if not len(self.size):
+            return np.nan
         with np.errstate(invalid="ignore", divide="ignore"):
-            ratio = self.scatter / self.white
-        return float(max(np.nanmax(ratio), 1.0)) if np.isfinite(ratio).any() else np.nan
+            ratio = self.scatter[self.quoted] / self.white[self.quoted]
+        return float(max(ratio, 1.0)) if np.isfinite(ratio) else np.nan
 
 
 def robust(values: np.ndarray) -> float:
@@ -137,14 +161,15 @@ def bin_size(time: np.ndarray, n: int) -> int:
     Returns
     -------
     int
-        At least 2, at most a 24th of the exposure where that is more than 2.
+        At least 2, at most a 48th of the exposure where that is more than 2: fewer bins say
+        little, and the steep sides of a transit would be in too many of them.
     """
     good = time[np.isfinite(time)]
-    size = max(n // 48, 2)
+    size = max(n // _BINS, 2)
     if good.size > 2:
         cadence = np.median(np.diff(good)) * 24 * 60
         if cadence > 0:
-            size = int(np.clip(round(_BIN_MINUTES / cadence), 2, max(n // 24, 2)))
+            size = int(np.clip(round(_BIN_MINUTES / cadence), 2, max(n // _BINS, 2)))
     return size
 
 
@@ -201,7 +226,7 @@ def scatter_of(
     good = use & np.isfinite(flux)
     middle = np.median(flux[good]) if good.any() else np.nan
     if good.sum() < 6 or not middle > 0:
-        return Scatter(*[np.nan] * 7)
+        return Scatter(*[np.nan] * 7, steps=np.full(max(len(flux) - 1, 0), np.nan))
     relative = np.where(good, flux / middle, np.nan)
     step = np.diff(relative)
     motion = np.stack([np.diff(x), np.diff(y)], axis=1)
@@ -221,10 +246,47 @@ def scatter_of(
     score, error = fine, fine * _DIFFERENCE_ERROR / np.sqrt(n)
     if n_bins >= 16 and np.isfinite(binned):
         long = binned * np.sqrt(size)
-        score = np.sqrt(0.5 * (fine**2 + long**2))
-        long_error = long * _SECOND_ERROR / np.sqrt(n_bins)
-        error = np.hypot(fine * error, long * long_error) / (2 * score)
-    return Scatter(raw, fine, robust(follows[good]), binned, white, float(score), float(error))
+        doubt = _SECOND_ERROR / np.sqrt(n_bins)
+        # Few bins say little: only what is more than chance counts against a light curve.
+        excess = max(long**2 - (fine * (1.0 + doubt)) ** 2, 0.0)
+        score = np.sqrt(fine**2 + 0.5 * excess)
+        error = np.hypot(fine * error, long * long * doubt if excess > 0 else 0.0) / score
+    # Regression on two axes follows the noise by chance.
+    chance = 2.0 * fine**2 / max(known.sum(), 1)
+    pointing = np.sqrt(max(np.nanvar(follows[good]) - chance * _spread(moved[good], motion), 0.0))
+    steps = np.diff(clean)
+    return Scatter(raw, fine, pointing, binned, white, float(score), float(error), steps)
+
+
+def _spread(moved: np.ndarray, motion: np.ndarray) -> float:
+    """Variance of the centres over that of their steps, twice: 1 for motion without memory."""
+    steps = np.nanvar(motion, axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = 2.0 * np.nanvar(moved, axis=0) / steps
+    ratio = ratio[np.isfinite(ratio)]
+    return float(ratio.mean()) if ratio.size else 0.0
+
+
+def shared(first: np.ndarray, second: np.ndarray) -> float:
+    """Compute the correlation of two light curves' steps.
+
+    Parameters
+    ----------
+    first, second : ndarray, (n,)
+        First differences.
+
+    Returns
+    -------
+    float
+        0 to 1, without outliers; 0 where there are too few.
+    """
+    good = np.isfinite(first) & np.isfinite(second)
+    for values in (first, second):
+        with np.errstate(invalid="ignore"):
+            good &= np.abs(values) < 5.0 * robust(values)
+    if good.sum() < 6:
+        return 0.0
+    return float(np.clip(np.corrcoef(first[good], second[good])[0, 1], 0.0, 1.0))
 
 
 def _regression(step: np.ndarray, motion: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -241,7 +303,7 @@ def _regression(step: np.ndarray, motion: np.ndarray, known: np.ndarray) -> np.n
     return slope
 
 
-def time_averaging(flux: np.ndarray, use: np.ndarray) -> Averaging:
+def time_averaging(flux: np.ndarray, use: np.ndarray, size: int | None = None) -> Averaging:
     """Compute how the scatter of a light curve falls with binning.
 
     Parameters
@@ -250,6 +312,9 @@ def time_averaging(flux: np.ndarray, use: np.ndarray) -> Averaging:
         Flux, best without trends.
     use : ndarray, (n,), bool
         Integrations that count.
+    size : int, optional
+        Integrations that make about ten minutes: red noise is quoted at the nearest size of the
+        curve that is no larger and has 32 bins or more; by default at the largest that has.
 
     Returns
     -------
@@ -271,4 +336,9 @@ def time_averaging(flux: np.ndarray, use: np.ndarray) -> Averaging:
         sizes.append(sizes[-1] * 2)
     measured = np.array([robust(np.diff(bins(values, s), n=2)) / np.sqrt(6) for s in sizes])
     white = measured[0] / np.sqrt(sizes)
-    return Averaging(np.array(sizes), measured, white)
+    sizes = np.array(sizes)
+    right = len(values) // sizes >= _QUOTED_BINS
+    if size is not None:
+        right &= sizes <= max(size, 1)
+    quoted = int(np.flatnonzero(right)[-1]) if right.any() else 0
+    return Averaging(sizes, measured, white, quoted)
