@@ -2,8 +2,9 @@
 
 The model ``A g(x) h(y) + b`` is separable, so the gradient and the full Hessian of chi-square are
 made of moments ``sum_ij W_ij r_ij p_i q_j`` of the residuals with one-dimensional functions p and
-q: two batched matrix products an iteration, and two for the normal matrix. Every frame runs its own damped Newton iteration to its own end; a
-frame's answer does not depend on which others are fitted with it.
+q: two batched matrix products an iteration, and two for the normal matrix. Every frame runs its
+own damped Newton iteration to its own end; a frame's answer does not depend on which others are
+fitted with it.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ Near a node the correlation surface is a Taylor polynomial whose fifteen coeffic
 functionals of the pixels, so that all frames of a chunk are one matrix product; Newton's method
 then finds the peak of the polynomial. The kernel's own mean and norm over the subframe, which
 change with the shift where it is larger than that, are part of the functionals: without them the
-peak of such a star follows its motion by three quarters. Frames that move on are expanded about a node nearer to
-them. A parabola through three pixels instead has an error of 0.02 pixels that depends on the
-position within the pixel.
+peak of such a star follows its motion by three quarters. Frames that move on are expanded about a
+node nearer to them. A parabola through three pixels instead has an error of 0.02 pixels that
+depends on the position within the pixel.
 """
 
 from __future__ import annotations
