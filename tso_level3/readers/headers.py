@@ -233,6 +233,10 @@ def _describe(path: Path, header: Cards, index: int, offset: int) -> Hdu:
             f"{path}: GCOUNT = {groups} and PCOUNT = {extra} found in HDU {index}, expected no"
             " negative number"
         )
+    if extension == "BINTABLE" and not 0 <= _whole(path, header, "TFIELDS", index) <= 999:
+        raise InputError(
+            f"{path}: TFIELDS = {value(header, 'TFIELDS')} found in HDU {index}, expected 0 to 999"
+        )
     size = abs(bits) // 8 * groups * (extra + count)
     kind = {"IMAGE": "image", "BINTABLE": "table"}.get(extension, "other")
     if tiles:
@@ -289,10 +293,7 @@ def table(file: FitsFile, hdu: Hdu) -> np.ndarray | None:
         return None
     rows, width = hdu.shape
     names, formats, offsets, offset = [], [], [], 0
-    fields = value(hdu.header, "TFIELDS", 0)
-    if not isinstance(fields, int) or not 0 < fields < 1000:
-        return None
-    for number in range(1, fields + 1):
+    for number in range(1, value(hdu.header, "TFIELDS", 0) + 1):
         form = str(value(hdu.header, f"TFORM{number}", ""))
         digits = form[: len(form) - len(form.lstrip("0123456789"))]
         repeat, code = int(digits or 1), form[len(digits) : len(digits) + 1]
