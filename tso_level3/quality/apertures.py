@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from tso_level3.columns import APERTURES, GRID
 from tso_level3.core.plan import Measurement, Plan
 from tso_level3.quality.noise import Scatter, bin_size, counted, scatter_of, shared
-from tso_level3.quality.pointing import pointing_noise
+from tso_level3.quality.pixel_phase import pointing_noise
 
 __all__ = ["Choice", "Wish", "judge"]
 
@@ -131,6 +132,9 @@ def judge(
         )
         for r, radius in enumerate(plan.radii):
             scatter = scatter_of(flux[:, r], x, y, use, size)
+            if radius > inner:
+                # Part of the star's own light would be taken for background.
+                scatter = dataclasses.replace(scatter, score=np.nan, score_err=np.nan)
             scatters.append(scatter)
             rows.append(
                 {
