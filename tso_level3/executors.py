@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import pickle
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -16,20 +19,41 @@ __all__ = ["mapped", "one_thread", "pool"]
 log = logging.getLogger(__name__)
 
 _BLAS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "BLIS_NUM_THREADS")
+_lock = threading.Lock()
 
 
-def one_thread() -> Any:
+@contextmanager
+def one_thread() -> Iterator[None]:
     """Hold linear algebra to one thread while the context lasts.
 
-    Returns
-    -------
-    context manager
-        From threadpoolctl where it is installed; otherwise one that does nothing.
+    The limit is the process's, not the thread's, and only the main thread can be sure to set it:
+    who comes first sets and lifts it, and contexts inside, or in other threads meanwhile, leave
+    it alone. Without threadpoolctl nothing is done.
+
+    Yields
+    ------
+    None
+        Nothing.
     """
+    if not _lock.acquire(blocking=False):
+        yield
+        return
+    try:
+        limit = _limit()
+        try:
+            yield
+        finally:
+            if limit is not None:
+                limit.restore_original_limits()
+    finally:
+        _lock.release()
+
+
+def _limit() -> Any:
     try:
         from threadpoolctl import threadpool_limits
     except ImportError:
-        return nullcontext()
+        return None
     return threadpool_limits(limits=1)
 
 
@@ -38,6 +62,17 @@ def _start_worker() -> None:
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # NumPy is not there yet: it comes with the first batch, and finds these.
+    os.environ.update(dict.fromkeys(_BLAS, "1"))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Let no worker outlive a parent that was killed before it could end it."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 @contextmanager
@@ -59,8 +94,6 @@ def pool(n_workers: int) -> Iterator[Executor | None]:
         return
     # A fork of a process with threads can hang; a fresh start cannot.
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    kept = {name: os.environ.get(name) for name in _BLAS}
-    os.environ.update(dict.fromkeys(_BLAS, "1"))
     executor = ProcessPoolExecutor(
         n_workers, mp_context=multiprocessing.get_context(method), initializer=_start_worker
     )
@@ -68,18 +101,33 @@ def pool(n_workers: int) -> Iterator[Executor | None]:
         yield executor
         executor.shutdown(wait=True)
     except BaseException:
-        processes = list(getattr(executor, "_processes", None) or {})
-        workers = [executor._processes[key] for key in processes]
+        workers = list((getattr(executor, "_processes", None) or {}).values())
         executor.shutdown(wait=False, cancel_futures=True)
         for worker in workers:
             worker.terminate()
         raise
+
+
+@contextmanager
+def _without_main(payload: Any) -> Iterator[None]:
+    """Keep new processes from running the user's script, or `strun`, over again.
+
+    They would import what it imports, and a script without a guard would start itself for ever.
+    Only where something sent comes from that script do they need it.
+    """
+    main = sys.modules.get("__main__")
+    if main is None or b"__main__" in pickle.dumps(payload):
+        yield
+        return
+    kept = {name: vars(main).get(name) for name in ("__file__", "__spec__")}
+    main.__spec__ = None
+    vars(main).pop("__file__", None)
+    try:
+        yield
     finally:
         for name, value in kept.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+            if value is not None:
+                setattr(main, name, value)
 
 
 def mapped(
@@ -111,9 +159,15 @@ def mapped(
     RuntimeError
         A worker process died.
     """
-    answers = []
+    answers: list[Any] = []
+    results: Any = None
     try:
-        results = map(work, batches) if executor is None else executor.map(work, batches)
+        if executor is None:
+            results = map(work, batches)
+        else:
+            own = isinstance(executor, ProcessPoolExecutor) and batches
+            with _without_main((work, batches[0])) if own else nullcontext():
+                results = executor.map(work, batches)
         for answer in results:
             answers.append(answer)
             if done is not None:
@@ -123,4 +177,8 @@ def mapped(
             f"n_workers: a worker process died after {len(answers)} of {len(batches)} batches "
             "(killed, or out of memory); expected all to finish"
         ) from None
+    finally:
+        # What has not begun need not: the answer of a later batch is of no use without this one.
+        if hasattr(results, "close"):
+            results.close()
     return answers

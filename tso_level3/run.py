@@ -6,7 +6,7 @@ import logging
 import time as clock
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -154,13 +154,15 @@ def _measure_all(
     progress: Callable[[str, int], Any] | None,
 ) -> Measurement:
     chunk = settings.chunk or int(np.clip(_CHUNK_BYTES // (8 * plan.layout.n_pixels), 4, 256))
-    workers = settings.n_workers if executor is None else 1
+    # An executor need not say how many workers it has.
+    workers = settings.n_workers if executor is None else getattr(executor, "_max_workers", 8)
     batches = _batches(exposure, chunk, workers)
     bar = progress("measuring", exposure.n_int) if progress is not None else None
     done = (lambda part: bar.update(len(part.flags))) if bar is not None else None
     task = partial(work, plan=plan, chunk=chunk)
     try:
-        with pool(workers if len(batches) > 1 else 1) as processes:
+        n_own = workers if executor is None and len(batches) > 1 else 1
+        with one_thread(), pool(n_own) as processes:
             parts = mapped(executor or processes, task, batches, done)
     finally:
         if bar is not None:
@@ -176,10 +178,18 @@ def _batches(exposure: Exposure, chunk: int, workers: int) -> list[Batch]:
         share = -(-exposure.n_int // (4 * workers))
         size = max(chunk, min(size, -(-share // chunk) * chunk))
     return [
-        Batch(segment, start, min(start + size, segment.n_frames))
+        _batch(segment, start, min(start + size, segment.n_frames))
         for segment in exposure.segments
         for start in range(0, segment.n_frames, size)
     ]
+
+
+def _batch(segment: Segment, start: int, stop: int) -> Batch:
+    """Leave out the frames of others, where a source is the frames themselves."""
+    if not hasattr(segment.source, "part"):
+        return Batch(segment, start, stop)
+    own = replace(segment, source=segment.source.part(start, stop), n_frames=stop - start)
+    return Batch(own, 0, stop - start)
 
 
 def _result(

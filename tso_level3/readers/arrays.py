@@ -59,6 +59,15 @@ class ArrayFrames:
             },
         )
 
+    def part(self, start: int, stop: int) -> ArrayFrames:
+        """Give the frames ``[start, stop)`` alone, to be sent: views, not copies."""
+        names = ("values", "errors", "dq", *_PARTS)
+        arrays = {name: getattr(self, name) for name in names}
+        return replace(
+            self,
+            **{name: None if item is None else item[start:stop] for name, item in arrays.items()},
+        )
+
     def without_errors(self) -> ArrayFrames:
         """Give the same frames with no errors known."""
         return replace(self, errors=None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -113,6 +113,10 @@ class JoinedFrames:
                     out[name] = out[name].astype(found.dtype)
                 out[name][place] = found[0] if found is not None else _nothing(blank)
         return Pixels(**out)
+
+    def part(self, start: int, stop: int) -> JoinedFrames:
+        """Give the frames ``[start, stop)`` alone, to be sent."""
+        return replace(self, sources=self.sources[start:stop], names=self.names[start:stop])
 
     def _wanted(self, variances: bool) -> list[tuple[str, Any, Any]]:
         wanted = [("values", np.float32, np.nan)]

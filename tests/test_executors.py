@@ -1,0 +1,356 @@
+"""Serial, processes, any executor: the same numbers, no hang, nobody left behind."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests import level2
+from tso_level3 import run as runs
+from tso_level3.executors import mapped, one_thread, pool
+from tso_level3.readers.front import open_exposure
+from tso_level3.run import run
+from tso_level3.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[1]
+#: Small chunks make several batches of a short exposure.
+SETTINGS = Settings(radii=(3.0, 5.0, 8.0), radius_inner=14.0, radius_outer=24.0, chunk=8)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    changes = {"n_int": 200, "cosmic_rays": 0.5, "bad_random": 3e-4, "bad_fixed": 1e-3}
+    return level2.write(tmp_path_factory.mktemp("level2"), **changes).segments[0]
+
+
+@pytest.fixture(scope="module")
+def exposure(path):
+    return open_exposure(path, SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def serial(exposure):
+    return run(exposure, SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def workers():
+    """Two processes for all tests of this file: a start costs more than a test."""
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor:
+        yield executor
+
+
+def assert_same(found, expected):
+    for name, column in expected.light_curve.items():
+        if np.asarray(column).dtype.kind in "fiu":
+            np.testing.assert_allclose(
+                found.light_curve[name], column, rtol=1e-12, atol=1e-14, err_msg=name
+            )
+
+
+# The same numbers
+
+
+def test_processes_give_the_numbers_of_one(exposure, serial):
+    assert_same(run(exposure, SETTINGS.replace(n_workers=2)), serial)
+
+
+def test_numbers_do_not_depend_on_the_chunk(exposure, serial):
+    """A matrix product rounds with its shape: 1e-12 of a position, or of the flux."""
+    found = run(exposure, SETTINGS.replace(chunk=37))
+    for name in ("psf_x", "gauss_x", "cc_x", "aperture_flux", "background", "gauss_sigma_x"):
+        np.testing.assert_allclose(
+            found.light_curve[name], serial.light_curve[name], rtol=1e-11, err_msg=name
+        )
+
+
+def test_threads_give_the_numbers_of_one(exposure, serial):
+    with ThreadPoolExecutor(4) as executor:
+        assert_same(run(exposure, SETTINGS, executor=executor), serial)
+
+
+def test_moving_apertures_in_threads(exposure):
+    settings = SETTINGS.replace(moving_centroid=True)
+    with ThreadPoolExecutor(4) as executor:
+        assert_same(run(exposure, settings, executor=executor), run(exposure, settings))
+
+
+def test_a_pool_handed_in_gives_the_numbers_of_one(exposure, serial, workers):
+    assert_same(run(exposure, SETTINGS, executor=workers), serial)
+
+
+def test_arrays_travel_to_processes(exposure, workers):
+    pixels = exposure.segments[0].source.load(0, 200, runs.Box(0, 0, 64, 64))
+    given = {
+        "errors": pixels.errors.copy(),
+        "mask": (pixels.dq & 1) != 0,
+        "unit": "MJy/sr",
+    }
+    cube = open_exposure(pixels.values.copy(), SETTINGS, **given)
+    assert_same(run(cube, SETTINGS, executor=workers), run(cube, SETTINGS))
+
+
+def test_single_frames_travel_to_processes(exposure, workers):
+    pixels = exposure.segments[0].source.load(0, 80, runs.Box(0, 0, 64, 64))
+    frames = open_exposure([frame.copy() for frame in pixels.values], SETTINGS)
+    assert_same(run(frames, SETTINGS, executor=workers), run(frames, SETTINGS))
+
+
+def test_dask_gives_the_numbers_of_one(exposure, serial):
+    distributed = pytest.importorskip("distributed")
+    options = {"n_workers": 1, "threads_per_worker": 2, "dashboard_address": None}
+    with distributed.Client(processes=False, **options) as client:
+        assert_same(run(exposure, SETTINGS, executor=client.get_executor()), serial)
+
+
+# What travels
+
+
+class Recorder(Executor):
+    """Runs at once, and keeps the size of what it was given."""
+
+    def __init__(self):
+        self.batches, self.tasks = [], []
+
+    def map(self, function, *iterables, timeout=None, chunksize=1):
+        for item in iterables[0]:
+            self.tasks.append(len(pickle.dumps(function)))
+            self.batches.append(len(pickle.dumps(item)))
+            yield function(pickle.loads(pickle.dumps(item)))
+
+
+def test_the_plan_travels_once_a_batch(exposure, serial):
+    recorder = Recorder()
+    assert_same(run(exposure, SETTINGS, executor=recorder), serial)
+    n_chunks = -(-exposure.n_int // SETTINGS.chunk)
+    assert 1 < len(recorder.batches) <= n_chunks
+    assert max(recorder.batches) < 5000  # a path and its offsets
+    assert min(recorder.tasks) > 10 * max(recorder.batches)  # the plan goes with the function
+
+
+def test_a_batch_of_an_array_holds_its_own_frames(exposure):
+    cube = np.random.default_rng(1).normal(size=(200, 20, 20)).astype(np.float32)
+    batches = runs._batches(open_exposure(cube, SETTINGS), 8, 2)
+    sizes = [len(pickle.dumps(batch)) for batch in batches]
+    assert len(batches) > 4
+    assert sum(sizes) < 1.3 * cube.nbytes + 5000 * len(batches)
+    assert all(np.shares_memory(batch.segment.source.values, cube) for batch in batches)
+
+
+# Order and failure
+
+
+def _late(number):
+    time.sleep(0.02 * (number % 3 == 0))
+    return number
+
+
+def test_answers_come_in_the_order_of_the_batches():
+    seen = []
+    with ThreadPoolExecutor(4) as executor:
+        assert mapped(executor, _late, list(range(20)), seen.append) == list(range(20))
+    assert seen == list(range(20))
+
+
+def test_an_error_ends_what_has_not_begun():
+    begun = []
+
+    def work(number):
+        begun.append(number)
+        time.sleep(0.01)
+        if number == 1:
+            raise ValueError("radii: too many")
+        return number
+
+    with ThreadPoolExecutor(1) as executor:
+        with pytest.raises(ValueError, match="radii: too many"):
+            mapped(executor, work, list(range(100)))
+    assert len(begun) < 10
+
+
+def test_an_error_in_a_process_is_the_error_itself():
+    with pytest.raises(ZeroDivisionError):
+        with pool(2) as executor:
+            mapped(executor, eval, ["1", "1 / 0", "2"])
+
+
+def test_a_worker_that_dies_is_one_clear_error():
+    began = time.monotonic()
+    with pytest.raises(RuntimeError, match="n_workers: a worker process died after .* of 6 batch"):
+        with pool(2) as executor:
+            mapped(executor, eval, ["__import__('os').kill(__import__('os').getpid(), 9)"] * 6)
+    assert time.monotonic() - began < 20
+
+
+def test_one_worker_is_no_process():
+    with pool(1) as executor:
+        assert executor is None
+
+
+# Threads of linear algebra
+
+
+def test_a_worker_has_one_thread_for_linear_algebra():
+    code = "__import__('os').environ['OPENBLAS_NUM_THREADS']"
+    with pool(2) as executor:
+        assert mapped(executor, eval, [code]) == ["1"]
+
+
+def test_a_thread_does_not_lift_the_limit_of_another():
+    # used to: of two threads the one that came second kept the first one's limit for good
+    control = pytest.importorskip("threadpoolctl")
+
+    def counts():
+        return {library["num_threads"] for library in control.threadpool_info()}
+
+    def inside():
+        with one_thread():
+            return counts()
+
+    if not counts():
+        pytest.skip("no library of linear algebra that can be told")
+    with control.threadpool_limits(limits=2), ThreadPoolExecutor(4) as executor:
+        with one_thread():
+            assert [executor.submit(inside).result() for _ in range(8)] == [{1}] * 8
+            assert counts() == {1}
+        assert counts() == {2}
+
+
+# Scripts that are killed, or have no guard
+
+
+def _script(folder, text):
+    script = folder / "script.py"
+    script.write_text(textwrap.dedent(text))
+    return script
+
+
+def _environment():
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
+
+
+def test_a_script_without_a_guard_and_workers_without_jwst(path, tmp_path):
+    """Workers do not run the script again, and import only what measuring needs."""
+    script = _script(
+        tmp_path,
+        f"""
+        import jwst.stpipe
+        from concurrent.futures import ProcessPoolExecutor
+        from tso_level3 import executors
+        from tso_level3.readers.front import open_exposure
+        from tso_level3.run import run
+        from tso_level3.settings import Settings
+
+        print("begun")
+        settings = Settings(radii=(3.0,), radius_inner=14.0, radius_outer=24.0, chunk=8)
+        with executors.pool(2) as executor:
+            result = run(open_exposure({str(path)!r}, settings), settings, executor=executor)
+            code = "(sorted(__import__('sys').modules), __import__('time').sleep(0.2))[0]"
+            for modules in executors.mapped(executor, eval, [code, code]):
+                assert "tso_level3.run" in modules, "not a worker that measured"
+                print([name for name in ("jwst", "stpipe", "stdatamodels", "pandas",
+                                         "matplotlib", "asdf") if name in modules])
+        print(len(result.light_curve["time"]))
+        """,
+    )
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, env=_environment(), timeout=120
+    )
+    assert done.stdout.split("\n")[:4] == ["begun", "[]", "[]", "200"], done.stderr
+
+
+_SLOW = """
+import sys, time
+from tso_level3.frames import Pixels
+
+class Slow:
+    def __init__(self, source):
+        self.source = source
+    def load(self, start, stop, box, *, variances=False):
+        if not variances:
+            time.sleep(0.3)
+        return self.source.load(start, stop, box, variances=variances)
+"""
+
+_INTERRUPTED = """
+import dataclasses, logging, sys
+sys.path.insert(0, {folder!r})
+from slow import Slow
+from tso_level3 import product
+from tso_level3.readers.front import open_exposure
+from tso_level3.run import run
+from tso_level3.settings import Settings
+
+class Bar:
+    def update(self, n): print("measured", flush=True)
+    def close(self): pass
+
+settings = Settings(radii=(3.0,), radius_inner=14.0, radius_outer=24.0, chunk=4, n_workers=2)
+exposure = open_exposure({path!r}, settings)
+segments = tuple(dataclasses.replace(s, source=Slow(s.source)) for s in exposure.segments)
+exposure = dataclasses.replace(exposure, segments=segments)
+bar = lambda title, n: Bar() if title == "measuring" else None
+result = run(exposure, settings, progress=bar)
+product.build(result).save({out!r})
+"""
+
+
+def _session(number):
+    """Processes of a session that are not yet dead."""
+    out = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == number and fields[0] != "Z":
+            out.append(int(folder.name))
+    return out
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to see processes")
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
+def test_a_run_that_is_ended_leaves_nothing_behind(path, tmp_path, kind):
+    """Ctrl-C goes to all of the terminal's processes; a kill to the parent alone."""
+    (tmp_path / "slow.py").write_text(_SLOW)
+    folder, out = tmp_path / "out", tmp_path / "out" / "x_phot.asdf"
+    folder.mkdir()
+    text = _INTERRUPTED.format(folder=str(tmp_path), path=str(path), out=str(out))
+    with subprocess.Popen(
+        [sys.executable, _script(tmp_path, text)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=_environment(),
+        start_new_session=True,
+    ) as process:
+        assert process.stdout.readline() == "measured\n"
+        assert len(_session(process.pid)) >= 3
+        began = time.monotonic()
+        if kind == signal.SIGINT:
+            os.killpg(process.pid, kind)
+        else:
+            os.kill(process.pid, kind)
+        process.wait(timeout=15)
+        while _session(process.pid) and time.monotonic() - began < 15:
+            time.sleep(0.05)
+        took = time.monotonic() - began
+        left = _session(process.pid)
+        for one in left:
+            os.kill(one, signal.SIGKILL)
+        problem = process.stderr.read()
+    assert not left
+    assert took < 5  # a second or two on a machine that does nothing else
+    assert process.returncode != 0
+    assert list(folder.iterdir()) == []
+    if kind == signal.SIGINT:
+        assert problem.rstrip().endswith("KeyboardInterrupt")
