@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as end:  # from argparse
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except KeyboardInterrupt:
-        warn_user("interrupted")
+        warn_user("interrupted", after_bar=True)
         return 130
     except BrokenPipeError:
         # The reader went away, as `head` does. Python would complain once more at its exit.
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if "--debug" in arguments:
             raise
-        warn_user(f"error: {_sentence(error)}")
+        warn_user(f"error: {_sentence(error)}", after_bar="tqdm" in sys.modules)
         return 1
     return status
 
@@ -142,3 +142,7 @@ def _sentence(error: Exception) -> str:
         return "not enough memory"
     kind = type(error).__name__
     return f"{kind}: {text}; this should not happen, --debug shows where it did"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

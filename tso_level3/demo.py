@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from tso_level3.product import open as open_product
 from tso_level3.quality.detrend import detrend
 from tso_level3.simulate import SimulatedFiles, Simulation, simulate_files, simulation
 
-__all__ = ["Check", "Demo", "compare", "demo", "exposure", "measure_by_step"]
+__all__ = ["Check", "Demo", "compare", "demo", "exposure", "measure_by_step", "options"]
 
 _HOURS = 3.5
 _PIXELS = 5_000_000
@@ -99,11 +100,34 @@ def exposure(preset: str = "F210M", *, n_int: int | None = None, seed: int = 1) 
         transit_depth=0.015,
         # What a real exposure has too: a few hits and lost pixels near the star.
         cosmic_rays=0.1,
-        bad_fixed=5e-4,
-        bad_random=2e-5,
+        bad_random=3e-5,
         background_slope=0.05,
         seed=seed,
     )
+
+
+def options(files: SimulatedFiles, folder: Path) -> list[str]:
+    """Write what follows ``strun tso_level3_photometry``.
+
+    Parameters
+    ----------
+    files : SimulatedFiles
+        The exposure.
+    folder : Path
+        Where the product goes.
+
+    Returns
+    -------
+    list of str
+        The association; the folder; the times out of transit, which everybody knows who proposed
+        to observe one, so that the transit does not count as noise.
+    """
+    meta = Table.read(files.truth, format="ascii.ecsv").meta
+    half = meta["transit_duration_hours"] / 48
+    middle, reach = meta["transit_mid_bmjd_tdb"], 1.0
+    edges = (middle - reach, middle - half, middle + half, middle + reach)
+    windows = ",".join(f"{edge:.4f}" for edge in edges)
+    return [str(files.association), f"--output_dir={folder}", f"--out_of_transit={windows}"]
 
 
 def measure_by_step(files: SimulatedFiles, folder: Path, *, log_level: str = "WARNING") -> Path:
@@ -133,8 +157,7 @@ def measure_by_step(files: SimulatedFiles, folder: Path, *, log_level: str = "WA
     Step.from_cmdline(
         [
             "tso_level3.TSOPhotometryStep",
-            str(files.association),
-            f"--output_dir={folder}",
+            *options(files, folder),
             f"--log-level={log_level}",
         ]
     )
@@ -182,7 +205,7 @@ def demo(
     hours = sim.n_int * sim.cadence / 3600
     tell(f"simulating {sim.description}, {hours:.1f} h with a transit")
     files = simulate_files(sim, folder)
-    tell(f"strun tso_level3_photometry {files.association} --output_dir={folder}")
+    tell(f"strun tso_level3_photometry {shlex.join(options(files, folder))}")
     product = measure_by_step(files, folder, log_level=log_level)
     model = open_product(product)
     picture = None

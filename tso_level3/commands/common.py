@@ -72,16 +72,18 @@ def say(text: str = "") -> None:
         sys.stdout.write(f"{text.encode('ascii', 'backslashreplace').decode('ascii')}\n")
 
 
-def warn_user(text: str) -> None:
+def warn_user(text: str, *, after_bar: bool = False) -> None:
     """Write a line to standard error, under the command's name.
 
     Parameters
     ----------
     text : str
         The line.
+    after_bar : bool
+        Whether a terminal may stand in the middle of a line: after a progress bar that was left
+        unfinished, or the ``^C`` that it shows.
     """
-    if "tqdm" in sys.modules and sys.stderr.isatty():
-        # A bar that an error left unfinished ends without a line break.
+    if after_bar and sys.stderr.isatty():
         sys.stderr.write("\n")
     sys.stderr.write(f"{NAME}: {text.encode('utf-8', 'backslashreplace').decode('utf-8')}\n")
 

@@ -49,10 +49,11 @@ def run(args: argparse.Namespace, parser: CommandParser) -> None:
 
     width = max(shutil.get_terminal_size((100, 24)).columns, 60)
     for number, path in enumerate(args.product):
+        model = open_product(path)
         if number:
             say()
         say(path)
-        for line in describe(open_product(path), width=width):
+        for line in describe(model, width=width):
             say(line)
 
 

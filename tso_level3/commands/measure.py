@@ -197,9 +197,15 @@ def _check_form(output: Path) -> None:
 
 def _check_inputs(output: Path, sources: list[str]) -> None:
     """Keep an input from being replaced by what is made of it."""
+    from tso_level3.readers.listings import files_of
+
+    if not output.exists():
+        return
     for name in sources:
-        if output.exists() and Path(name).exists() and output.samefile(name):
-            raise ValueError(f"--output: {output} is an input, expected another name")
+        members = [item for item in files_of(name)[0] if isinstance(item, str | Path)]
+        for path in [Path(name), *map(Path, members)]:
+            if path.exists() and output.samefile(path):
+                raise ValueError(f"--output: {output} is an input, expected another name")
 
 
 def default_name(source: str | list[str], inputs: list[Mapping[str, Any]]) -> str:

@@ -30,7 +30,7 @@ def add_arguments(parser: CommandParser) -> None:
     parser : CommandParser
         The command's parser.
     """
-    parser.add_argument("product", metavar="PRODUCT", help="a _phot.asdf file")
+    parser.add_argument("product", nargs="+", metavar="PRODUCT", help="a _phot.asdf file")
     parser.add_argument(
         "-o",
         "--output",
@@ -53,9 +53,12 @@ def run(args: argparse.Namespace, parser: CommandParser) -> None:
     from tso_level3 import report
     from tso_level3.product import open as open_product
 
-    output = Path(args.output or f"{Path(args.product).stem}.html").expanduser()
-    check_target(output, (".html", ".htm"))
-    model = open_product(args.product)
-    existed = output.exists()
-    report.write(model, output)
-    say(f"{'replaced' if existed else 'wrote'} {output}")
+    if args.output and len(args.product) > 1:
+        parser.error(f"--output: one name found for {len(args.product)} products, expected none")
+    for product in args.product:
+        path = Path(args.output or f"{Path(product).stem}.html").expanduser()
+        check_target(path, (".html", ".htm"))
+        model = open_product(product)
+        existed = path.exists()
+        report.write(model, path)
+        say(f"{'replaced' if existed else 'wrote'} {path}")
