@@ -97,7 +97,11 @@ class TemplateBuilder:
                 image = self._improved(template, residuals)
             template = self._template(image, noise)
         self._fit(template, noise, shifts)
-        return template, self._with_limit(noise)
+        noise = self._with_limit(noise)
+        departures = self.values - self.repaired.fit.model(template)
+        sigma = self.settings.outlier_sigma
+        limit = noise_model.with_changes(noise.limit, departures, sigma)
+        return template, dataclasses.replace(noise, limit=limit)
 
     def _level(self, mean: np.ndarray) -> float:
         part = mean[self.ring]

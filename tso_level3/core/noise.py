@@ -12,10 +12,23 @@ from scipy.optimize import nnls
 
 from tso_level3.core.plan import Noise
 
-__all__ = ["column_median", "from_errors", "from_parts", "from_scatter", "robust_scatter"]
+__all__ = [
+    "column_median",
+    "from_errors",
+    "from_parts",
+    "from_scatter",
+    "robust_scatter",
+    "with_changes",
+]
 
 _MAD = 1.4826022185056018
 _FEW = 5
+# What departs by this many standard deviations, in this part of the frames and in this many, again
+# and again and in more than a few pixels, is the star and not cosmic rays.
+_DEPARTS = 4.0
+_OFTEN = 0.015
+_TIMES = 3
+_ISOLATED = 10
 
 
 def robust_scatter(residuals: np.ndarray) -> np.ndarray:
@@ -174,3 +187,38 @@ def from_scatter(residuals: np.ndarray, template: np.ndarray, ring: np.ndarray) 
     model *= np.nanmedian(square[good] / model[good])
     share = found[0] * signal / np.maximum(found[0] * signal + found[1], 1e-300)
     return _noise(share * model, (1 - share) * model, zero, False)
+
+
+def with_changes(limit: np.ndarray, departures: np.ndarray, sigma: float) -> np.ndarray:
+    """Raise the limit of outliers where the star's image changes during the exposure.
+
+    Parameters
+    ----------
+    limit : ndarray, (n,)
+        Standard deviation that outliers are measured with.
+    departures : ndarray, (n_frames, n)
+        Frames of the sample less the fitted model, outliers not taken out; NaN for missing pixels.
+    sigma : float
+        How many of them make an outlier.
+
+    Returns
+    -------
+    ndarray, (n,)
+        The limit; in pixels that depart in the same sense again and again, as many pixels do
+        after a mirror segment has tilted, as large that what they usually do is no outlier.
+    """
+    if len(departures) < _FEW or sigma <= 0:
+        return limit
+    often = max(_TIMES, int(np.ceil(_OFTEN * len(departures))))
+    out = limit.copy()
+    changes = np.zeros(limit.shape, bool)
+    for sign in (1.0, -1.0):
+        with np.errstate(invalid="ignore"):
+            far = sign * departures > _DEPARTS * limit
+        places = np.flatnonzero(far.sum(axis=0) >= often)
+        usual = np.where(far[:, places], np.abs(departures[:, places]), np.nan)
+        if places.size:
+            changes[places] = True
+            raised = limit[places] + np.nanmedian(usual, axis=0) / sigma
+            out[places] = np.fmax(out[places], raised)
+    return out if changes.sum() > _ISOLATED else limit

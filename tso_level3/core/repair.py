@@ -3,7 +3,8 @@
 Pixels are missing where the input says so, and where a frame departs from the fitted model by
 more than the noise allows (cosmic rays). Fit and finding alternate: a bright spike spoils the fit
 and makes its neighbours look bad, so only hits above a part of the strongest are taken out before
-the next fit, and those that no longer stand out are released.
+the next fit, and those that no longer stand out are released. A frame in which very many pixels
+depart was not hit: the star's image has changed (a mirror segment tilted). It is left as it is.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ __all__ = ["Repaired", "find_and_fit"]
 
 _STRONGEST = 0.3
 _MAX_ROUNDS = 8
+# More departures than this part of the subframe, and than this number, are a change of the image.
+_CHANGED = 0.02
+_CHANGED_PIXELS = 12
+_STATE = ("nodes", "coefficients", "flux", "x", "y", "covariance", "ok")
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,6 +138,7 @@ def _settle(
     start = np.stack([fit.x[rows], fit.y[rows]], axis=1)
     start = np.where(np.isfinite(start), start, 0.0)
     found, old, model = Bad.none(), residuals[rows], None
+    before = {name: getattr(fit, name)[rows] for name in _STATE}
     for _ in range(_MAX_ROUNDS):
         new = _strongest(old, limit, sigma, found, len(template.columns))
         if new.frame.size == found.frame.size and (new.pixel == found.pixel).all():
@@ -145,10 +151,16 @@ def _settle(
         model = again.model(template)
         old = part - model
         old[known.frame, known.pixel] = 0.0
-        for name in ("nodes", "coefficients", "flux", "x", "y", "covariance", "ok"):
+        for name in _STATE:
             getattr(fit, name)[rows] = getattr(again, name)
+    count = np.bincount(found.frame[found.pixel < n_fit], minlength=len(rows))
+    changed = count > max(_CHANGED * n_fit, _CHANGED_PIXELS)
+    if changed.any():
+        for name, values in before.items():
+            getattr(fit, name)[rows[changed]] = values[changed]
+        found = _drop(found, np.flatnonzero(changed))
     if model is not None:
-        residuals[rows] = old
+        residuals[rows[~changed]] = old[~changed]
     return Bad(rows[found.frame], found.pixel)
 
 
