@@ -22,6 +22,7 @@ from tso_level3.run import run
 from tso_level3.settings import Settings
 from tso_level3.step import TSOPhotometryStep
 from tso_level3.step_errors import StepError
+from tso_level3.step_inputs import root_name
 
 ALIAS = "tso_level3_photometry"
 ROOT = "jw09999001001_04101_00001_nrca3"
@@ -178,6 +179,22 @@ def test_association_and_list_have_names(segments, tmp_path):
     strun(ALIAS, segments.association)
     product = json.loads(segments.association.read_text())["products"][0]["name"]
     assert (tmp_path / f"{product}_phot.asdf").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("there/x_calints.fits", "there/x_calints.asdf"),
+        ("NRC_I001.slp.fits", "NRC_I001.asdf"),
+        ("star.v2.fits.gz", "star.v2.asdf"),
+        (["b.fits", "a.fits"], "b.asdf"),
+        ({"products": [{"name": "jw1_t1_f210m"}]}, "jw1_t1_f210m.asdf"),
+        (np.zeros((2, 3, 3)), None),
+    ],
+)
+def test_names(given, expected):
+    """All of an image's endings go, and nothing else."""
+    assert root_name(given, ()) == expected
 
 
 def test_products_beside(files, tmp_path):

@@ -177,7 +177,7 @@ class TSOLevel3Pipeline(CrdsOptional, OneSentence, Tso3Pipeline):
                     f"{source}: not found, expected an association or a calints"
                 )
             if filetype.check(source) != "asn":
-                return _Members([source], filename_of(source), alone=True)
+                return _Members([source], root_name(source, ()), alone=True)
             table = Path(source).name
             source = self.load_as_level3_asn(source)
         if isinstance(source, Mapping):

@@ -247,8 +247,10 @@ def _summary(model: TSOLightCurveModel) -> str:
     quoted = model.quoted
     what = "fit of the template" if quoted.kind == "psf" else f"radius {quoted.radius:g} pix"
     for table in (model.apertures, model.grid):
-        rows = table[np.asarray(table["chosen"], dtype=bool)]
-        if len(rows):
-            what += f", scatter {1e6 * float(rows['scatter'][0]):.0f} ppm"
+        scatter = np.asarray(table["scatter"])[np.asarray(table["chosen"], dtype=bool)]
+        if len(scatter):
+            if np.isfinite(scatter[0]):
+                what += f", scatter {1e6 * scatter[0]:.0f} ppm"
             break
-    return f"{len(model.light_curve)} integrations measured, {what}"
+    n_int = len(model.light_curve)
+    return f"{n_int} integration{'s' if n_int != 1 else ''} measured, {what}"

@@ -12,6 +12,8 @@ from stdatamodels.jwst.datamodels import GainModel, JwstDataModel
 
 __all__ = ["cut_to_subarray", "exposures_of", "filename_of", "first_member", "root_name"]
 
+_ENDINGS = {".fits", ".fit", ".fts", ".asdf", ".slp", ".red", ".gz", ".bz2", ".xz", ".fz", ".txt"}
+
 
 def exposures_of(source: Any) -> list:
     """Sort the products of a level-2 pipeline by exposure and detector.
@@ -101,7 +103,7 @@ def root_name(source: Any, inputs: Sequence[Mapping]) -> str | None:
     Returns
     -------
     str or None
-        A name to make the product's of; None where nothing has one.
+        The product's name, but for its suffix; None where nothing has one.
     """
     table = getattr(source, "asn_table", None) or getattr(source, "asn", None) or source
     if isinstance(source, (str, Path)) and str(source).lower().endswith(".json"):
@@ -109,8 +111,17 @@ def root_name(source: Any, inputs: Sequence[Mapping]) -> str | None:
     if isinstance(table, Mapping):
         name = table.get("products", [{}])[0].get("name")
         if name:
-            return str(name)
-    return filename_of(source) or (inputs[0].get("name") if inputs else None) or None
+            return f"{name}.asdf"
+    name = filename_of(source) or (inputs[0].get("name") if inputs else None)
+    return _bare(str(name)) if name else None
+
+
+def _bare(name: str) -> str:
+    """Exchange all endings of an image's file name for that of the product."""
+    path = Path(name)
+    while path.suffix.lower() in _ENDINGS:
+        path = path.with_suffix("")
+    return f"{path}.asdf"
 
 
 def cut_to_subarray(gain: GainModel, parameters: Mapping[str, Any]) -> np.ndarray:
