@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["GROUPS", "TEXTS", "add_arguments", "default_name", "run"]
 
 TEXTS = {
+    "usage": "tso-level3 measure SOURCE [SOURCE ...] [options]",
     "description": (
         "Measure the light curve of a star in a series of images, with many apertures at once,\n"
         "and write times, centres, shapes, background, fluxes and their errors to one file.\n\n"
@@ -92,8 +93,8 @@ def add_arguments(parser: CommandParser) -> None:
         "-p",
         "--parameters",
         metavar="FILE|MODE",
-        help="a parameter file as strun takes it, or an observing mode; what is given on the"
-        " command line comes before it",
+        help="a parameter file as strun takes it, or an observing mode (see tso-level3 pars);"
+        " the command line wins over it",
     )
     group: Any = parser
     for item in fields_of():

@@ -12,6 +12,7 @@ from tso_level3.commands.common import CommandParser, say
 __all__ = ["IMPORTANT", "TEXTS", "add_arguments", "run", "understood"]
 
 TEXTS = {
+    "usage": "tso-level3 simulate [options]",
     "description": (
         "Write a synthetic exposure as calints files, with their association and a table of the\n"
         "truth. The same options give the same pixels."
