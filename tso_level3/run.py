@@ -275,7 +275,9 @@ def _over_bound(found: Measurement, plan: Plan) -> dict[str, float]:
     for k, axis in enumerate("xy"):
         steps = np.diff(found.psf[:, k])
         steps = steps[np.isfinite(steps)]
-        bound = np.nanmedian(found.psf_err[:, k]) if len(found.psf_err) else np.nan
+        errors = found.psf_err[:, k]
+        errors = errors[np.isfinite(errors)]
+        bound = np.median(errors) if errors.size else np.nan
         scatter = np.nan
         if steps.size >= 10:
             scatter = 1.4826 * np.median(np.abs(steps - np.median(steps))) / np.sqrt(2)

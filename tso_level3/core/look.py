@@ -142,8 +142,7 @@ def _assemble(
     # The plain form clips each frame by itself: it gets the whole ring.
     if settings.background == "annulus_clipped":
         rings = tuple(ring[~dead[ring]] for ring in layout.rings)
-    statistic = {"mean": np.mean}.get(settings.background_stat, np.median)
-    levels = np.array([statistic(image[ring]) if ring.size else 0.0 for ring in rings])
+    levels = _levels(image, template, sample, rings, settings.background_stat)
     mode = settings.background if rings else "none"
     good = (~dead[:n_fit]).astype(float)
     grid = (np.arange(fit.x, fit.x + fit.nx), np.arange(fit.y, fit.y + fit.ny))
@@ -186,6 +185,28 @@ def _assemble(
         flags=flags,
     )
     return plan
+
+
+def _levels(
+    image: np.ndarray,
+    template: Template,
+    sample: Sample,
+    rings: tuple[np.ndarray, ...],
+    stat: str,
+) -> np.ndarray:
+    """Find what of the template in each ring is sky: all but the star's wings.
+
+    The template's zero is the annulus of the mean image, wings included. A computed kernel knows
+    the wings; without one the background holds them, as it does in every other tool.
+    """
+    statistic = np.mean if stat == "mean" else np.median
+    wings = np.zeros_like(image)
+    if sample.kernel.kind in ("jwst", "stpsf", "file"):
+        box, layout = sample.layout.box, sample.layout
+        u = np.arange(box.nx) + box.x - template.x
+        v = np.arange(box.ny) + box.y - template.y
+        wings = template.flux * sample.kernel.evaluate(u, v).reshape(-1)[layout.index]
+    return np.array([statistic(image[r]) - statistic(wings[r]) if r.size else 0.0 for r in rings])
 
 
 def _inside(layout: Layout, template: Template, reach: float) -> bool:
