@@ -46,8 +46,8 @@ def directions_of(plan: Plan, setup: dict[str, str]) -> Directions:
         What the first look settled.
     setup : dict
         instrument, filter, pupil and detector, as in the headers. Where the pupil is not known
-        the third and fourth derivatives of the mean image take the place of its segments: a
-        change of shape in a Gauss-Hermite series begins with them.
+        the third derivatives of the mean image, and it times low powers of the offsets, take the
+        place of its segments: a change of shape in a Gauss-Hermite series begins with such terms.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def directions_of(plan: Plan, setup: dict[str, str]) -> Directions:
     if known(setup["instrument"], setup["filter"], setup["pupil"]):
         plain, turned, groups = _of_segments(plan, setup, clean)
     else:
-        plain, groups = _leading(clean(_derivatives(plan)), 9), []
+        plain, groups = _leading(clean(_derivatives(plan)), 12), []
         turned = plain[:0]
     rows = _added(plain, turned, _N_QUADRATURE)
     own = plan.components * np.sqrt(plan.noise.total[:n_fit]) if len(plan.components) else rows[:0]
@@ -94,10 +94,16 @@ def _of_segments(plan: Plan, setup: dict[str, str], clean) -> tuple:  # noqa: AN
 
 
 def _derivatives(plan: Plan) -> np.ndarray:
+    """Third derivatives of the mean image, and it times low powers of the offsets."""
     template, n_fit = plan.template, plan.layout.n_fit
     pixels = (template.columns[:n_fit], template.rows[:n_fit])
-    orders = [(3 - k, k) for k in range(4)] + [(4 - k, k) for k in range(5)]
-    return np.stack([template.image.at(0.0, 0.0, nx, ny, pixels) for nx, ny in orders])
+    third = [template.image.at(0.0, 0.0, 3 - k, k, pixels) for k in range(4)]
+    u, v = pixels[0] - template.x, pixels[1] - template.y
+    image = template.image.at(0.0, 0.0, 0, 0, pixels)
+    power = np.abs(image) / max(np.abs(image).sum(), 1e-300)
+    size = max(np.sqrt(power @ (u**2 + v**2)), 0.5)
+    orders = [(n - k, k) for n in (2, 3, 4) for k in range(n + 1)]
+    return np.stack(third + [image * (u / size) ** nx * (v / size) ** ny for nx, ny in orders])
 
 
 def _leading(images: np.ndarray, count: int) -> np.ndarray:

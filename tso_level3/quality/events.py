@@ -14,10 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tso_level3.quality.disturbances import Disturbance, disturbances, settling
+from tso_level3.quality.motion import Disturbance, Motion, motion
+from tso_level3.quality.settling import Ramp, settling
 from tso_level3.quality.steps import (
     LEAST,
     Families,
+    Scan,
+    is_slow,
     located,
     scan,
     steepness,
@@ -34,13 +37,12 @@ LEAST_INTEGRATIONS = 60
 # Chance of so large a step at one place, minus its logarithm: 2,000 integrations hold some tens
 # of independent places, and some twenty families are looked at.
 _SURPRISE = 15.0
-_POINTING_SURPRISE = 18.0
 _RAMP_SURPRISE = 18.0
-_DISTURBANCE = 8.0
+# Standard deviations; jitter is not quite normal, and not white.
+_MOTION = 8.0
 # A step keeps half of its significance beside a parabola; a drift keeps nothing.
-_STEEP = 0.27
+_STEEP = 0.25
 _NEAR = 12
-_RETURN = 200
 _MAD = 1.4826022185056018
 _STRETCH = 400
 
@@ -129,20 +131,12 @@ def find_events(
     both = Families((np.eye(2),))
 
     n_ramp, ramp = _ramp(shape, families, pointing, both)
-    steps = _steps(shape[n_ramp:], families, pointing[n_ramp:])
-    tilts = [_Step(s.index + n_ramp, s.significance) for s in steps]
-    jumps = [_Step(s.index + n_ramp, s.significance) for s in _jumps(pointing[n_ramp:], both)]
-    kept, short = _sorted_out(tilts, jumps, place[rows], n_ramp)
-    still = _without_steps(place[rows], [s.index for s, _ in kept if s.index > n_ramp])
-    quakes = [
+    tilts = _steps(shape[n_ramp:], families)
+    moved = motion(pointing[n_ramp:], threshold=_MOTION)
+    kept = [(_Step(s.index + n_ramp, s.significance), k) for s, k in _sorted_out(tilts, moved)]
+    short = [
         Disturbance(item.start + n_ramp, item.stop + n_ramp, item.significance)
-        for item in disturbances(still[n_ramp:], threshold=_DISTURBANCE)
-    ]
-    short += [
-        q
-        for q in quakes
-        if all(q.stop < s.start - _NEAR or q.start > s.stop + _NEAR for s in short)
-        and all(abs(q.start - s.index) > _NEAR for s, _ in kept)
+        for item in moved.disturbances
     ]
     events = [
         Event(int(rows[s.index]), kind, s.significance, _step_size(flux, s.index, kept))
@@ -198,7 +192,9 @@ def _shape(
     return white.values, Families.of(bases, white.matrix)
 
 
-def _ramp(shape, families, pointing, both):  # noqa: ANN001, ANN202
+def _ramp(
+    shape: np.ndarray, families: Families, pointing: np.ndarray, both: Families
+) -> tuple[int, Ramp | None]:
     """Find the ramp at the start, in shape or pointing."""
     found = [settling(shape, families), settling(pointing, both)]
     found = [ramp for ramp in found if ramp is not None and ramp.surprise >= _RAMP_SURPRISE]
@@ -208,7 +204,7 @@ def _ramp(shape, families, pointing, both):  # noqa: ANN001, ANN202
     return min(ramp.n_rows, len(shape) // 2), ramp
 
 
-def _steps(values: np.ndarray, families: Families, pointing: np.ndarray) -> list[_Step]:
+def _steps(values: np.ndarray, families: Families) -> list[_Step]:
     """Find the steps of the shape: the best of a stretch, then the best on each side of it."""
     out: list[_Step] = []
     todo = [(0, len(values))]
@@ -220,7 +216,7 @@ def _steps(values: np.ndarray, families: Families, pointing: np.ndarray) -> list
             if best is None or best.surprise < _SURPRISE:
                 best = None
                 break
-            step = _judged(part, best, families, pointing[a:b])
+            step = _judged(part, best, families, degree)
             if step is not None:
                 out.append(_Step(a + step.index, step.significance))
                 todo += [(a, a + step.index), (a + step.index, b)]
@@ -228,35 +224,46 @@ def _steps(values: np.ndarray, families: Families, pointing: np.ndarray) -> list
     return sorted(out, key=lambda step: step.index)
 
 
-def _judged(values: np.ndarray, best, families: Families, pointing: np.ndarray) -> _Step | None:  # noqa: ANN001
+def _judged(values: np.ndarray, best: Scan, families: Families, degree: int) -> _Step | None:
     """Settle where a step is, and whether it is one."""
     n, index = len(values), best.index
     basis = _telling_basis(values, index, families, best.family)
-    near = slice(max(index - 60, 0), min(index + 60, n))
-    # The star moves with the tilt: over a short stretch that helps to say when.
-    local = pointing - np.median(pointing[near], axis=0)
-    width = values.shape[1]
-    joint = np.concatenate([values, np.clip(local, -30, 30)], axis=1)
-    wide = np.zeros((width + 2, basis.shape[1] + 2))
-    wide[:width, :-2], wide[width:, -2:] = basis, np.eye(2)
-    index = located(joint, index, wide, window=60, long=100)
-    index = located(values, index, basis, window=3, long=400) if False else index
+    index = located(values, index, basis)
     if not LEAST // 2 <= index <= n - LEAST // 2:
         return None
     first, last = max(index - _STRETCH, 0), min(index + _STRETCH, n)
-    change = values[index:last].mean(axis=0) - values[first:index].mean(axis=0)
-    change = basis @ (basis.T @ change)
-    size = np.sqrt((change**2).sum())
-    if size == 0:
-        return None
-    series = values @ (change / size)
+    series = _projected(values, basis, (first, index, last))
     red = _red_noise(series, index, min(index - first, last - index))
     if steepness(series, index, reach=_STRETCH) < _STEEP:
+        return None
+    if is_slow(series, index, reach=_STRETCH, degree=min(degree, 1)):
+        return None
+    # Over the whole stretch too, unless a drift is known to be there.
+    if degree == 0 and steepness(series, index, reach=_STRETCH, enough=np.inf) < _STEEP:
         return None
     squares = families.squares(step_response(values, 0, LEAST // 2)[index - LEAST // 2])
     net = squares[best.family] - families.dimensions[best.family]
     significance = float(np.sqrt(max(net, 0.0))) / red
     return _Step(index, significance) if significance**2 / 2 >= 0.6 * _SURPRISE else None
+
+
+def _projected(values: np.ndarray, basis: np.ndarray, edges: tuple[int, int, int]) -> np.ndarray:
+    """Project the series on the change across the middle edge, (n,), of unit noise.
+
+    Even integrations are projected on the change of the odd ones, and the other way round: a
+    direction from the same integrations would make a step of their own noise.
+    """
+    first, index, last = edges
+    out = np.empty(len(values))
+    for parity in (0, 1):
+        other = np.arange(len(values)) % 2 != parity
+        after, before = other.copy(), other
+        after[:index], after[last:] = False, False
+        before[:first], before[index:] = False, False
+        change = (values[after].mean(axis=0) - values[before].mean(axis=0)) @ basis
+        size = max(np.sqrt(change @ change), 1e-300)
+        out[parity::2] = values[parity::2] @ (basis @ (change / size))
+    return out
 
 
 def _telling_basis(values: np.ndarray, index: int, families: Families, family: int) -> np.ndarray:
@@ -283,71 +290,22 @@ def _red_noise(series: np.ndarray, index: int, reach: int) -> float:
     return float(max(_MAD * np.median(np.abs(steps)), 1.0))
 
 
-def _jumps(pointing: np.ndarray, both: Families) -> list[_Step]:
-    """Find steps of the pointing beside a parabola, on overlapping stretches."""
-    n = len(pointing)
-    found = []
-    for size in (60, 160, 400):
-        if size > n and size != 60:
-            break
-        starts = np.unique(np.append(np.arange(0, max(n - size, 0), size // 4), max(n - size, 0)))
-        best = [(k, scan(pointing[k : k + size], both, degree=2, least=5)) for k in starts]
-        best = [(k, s) for k, s in best if s is not None]
-        # Red noise lifts the typical stretch; for white noise the median of the best is known.
-        middle = np.median([s.chi2 for _, s in best]) if len(best) >= 8 else 0.0
-        red = max(middle / _TYPICAL, 1.0)
-        found += [(s.chi2 / red, k + s.index) for k, s in best]
-    out: list[_Step] = []
-    for value, index in sorted(found, reverse=True):
-        if value / 2 < _POINTING_SURPRISE:
-            break
-        if all(abs(index - step.index) > 2 * _NEAR for step in out):
-            index = located(pointing, index, np.eye(2), window=10, long=30)
-            out.append(_Step(index, float(np.sqrt(value))))
-    return sorted(out, key=lambda step: step.index)
-
-
-# Median of the best chi-square (two degrees of freedom) of a stretch of white noise.
-_TYPICAL = 10.0
-
-
-def _sorted_out(
-    tilts: list[_Step], jumps: list[_Step], place: np.ndarray, n_ramp: int
-) -> tuple[list[tuple[_Step, str]], list[Disturbance]]:
-    """Say which steps belong together: tilt and jump, or a jump and its return."""
-    short, left = [], list(jumps)
-    for a, b in zip(jumps[:-1], jumps[1:], strict=True):
-        if b.index - a.index > _RETURN or a not in left or b not in left:
-            continue
-        before = np.median(place[max(a.index - 30, n_ramp) : a.index], axis=0)
-        during = np.median(place[a.index : b.index], axis=0)
-        after = np.median(place[b.index : b.index + 30], axis=0)
-        if np.hypot(*(after - before)) < 0.35 * np.hypot(*(during - before)):
-            left = [step for step in left if step is not a and step is not b]
-            short.append(Disturbance(a.index, b.index, max(a.significance, b.significance)))
+def _sorted_out(tilts: list[_Step], moved: Motion) -> list[tuple[_Step, str]]:
+    """Say which steps of shape and pointing are one event."""
+    left = [_Step(jump.index, jump.significance) for jump in moved.jumps]
     kept = []
     for tilt in tilts:
         near = [jump for jump in left if abs(jump.index - tilt.index) <= _NEAR]
         left = [jump for jump in left if jump not in near]
         # A large jump leaves residuals; a tilt's own shift is no more telling than its shape.
         jumped = [jump for jump in near if jump.significance > 3.0 * tilt.significance]
-        passing = any(s.start - _NEAR <= tilt.index <= s.stop + _NEAR for s in short)
+        passing = any(s.start - _NEAR <= tilt.index <= s.stop + _NEAR for s in moved.disturbances)
         if jumped:
             kept.append((jumped[0], "jump"))
         elif not passing:
             kept.append((tilt, "tilt"))
     kept += [(jump, "jump") for jump in left]
-    return sorted(kept, key=lambda item: item[0].index), short
-
-
-def _without_steps(place: np.ndarray, indices: list[int]) -> np.ndarray:
-    """Take known steps out of the position, so that its running median is not late."""
-    out, edges = place.copy(), [0, *sorted(indices), len(place)]
-    for first, middle, last in zip(edges[:-2], edges[1:-1], edges[2:], strict=True):
-        before = np.median(out[max(first, middle - 30) : middle], axis=0)
-        after = np.median(place[middle : min(last, middle + 30)], axis=0)
-        out[middle:] = place[middle:] - (after - before)
-    return out
+    return sorted(kept, key=lambda item: item[0].index)
 
 
 def _step_size(flux: np.ndarray, index: int, kept: list[tuple[_Step, str]]) -> float:

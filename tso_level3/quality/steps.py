@@ -11,13 +11,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import median_filter
-from scipy.stats import chi2
+from scipy.special import chdtri, gammaincc, gammaln
 
-__all__ = ["Families", "Scan", "White", "located", "scan", "steepness", "whiten"]
+__all__ = [
+    "LEAST",
+    "Families",
+    "Scan",
+    "White",
+    "is_slow",
+    "located",
+    "scan",
+    "steepness",
+    "step_response",
+    "surprise",
+    "whiten",
+]
 
 _MAD = 1.4826022185056018
+# By so much a slow change fits better than a true step by chance, rarely.
+_CHANCE = 6.0
 _OUTLIER = 6.0
+# Integrations that give a median: more do not make it better.
+_ENOUGH = 2000
 #: Fewer integrations than this on a side make no step.
 LEAST = 10
 
@@ -54,8 +69,9 @@ class Families:
         for basis in bases:
             moved = basis if white is None else white.T @ basis
             left, size, _ = np.linalg.svd(moved, full_matrices=False)
-            out.append(left[:, size > 1e-6 * size.max()])
-        return cls(tuple(out))
+            out.append(left[:, size > max(1e-6 * size.max(), 1e-12)])
+        # Channels that do not vary leave nothing of a subspace.
+        return cls(tuple(basis for basis in out if basis.shape[1]))
 
     @property
     def dimensions(self) -> np.ndarray:
@@ -128,40 +144,50 @@ def whiten(values: np.ndarray) -> White:
     ----------
     Marchenko and Pastur 1967, doi:10.1070/SM1967v001n04ABEH001994, for the eigenvalues of noise.
     """
-    values = _pulled_in(values)
-    steps = np.diff(values, axis=0) / np.sqrt(2.0)
-    scale = _MAD * np.median(np.abs(steps), axis=0)
+    some = values[:: max(len(values) // _ENOUGH, 1)]
+    centre = np.median(some, axis=0)
+    # Neighbours, here and there: what is far apart in time has drifted.
+    at = np.arange(0, len(values) - 1, max(len(values) // _ENOUGH, 1))
+    scale = _MAD * np.median(np.abs(values[at + 1] - values[at]), axis=0) / np.sqrt(2.0)
     # Channels that do not vary hold nothing.
-    scale = np.where(scale > 0, scale, np.inf)
-    steps = steps / scale
-    length = (steps**2).sum(axis=1)
-    steps = steps[length <= 3.0 * np.median(length)]
-    size = np.sqrt(np.mean(steps**2, axis=0))
-    size = np.where(size > 0, size, 1.0)
-    steps, scale = steps / size, scale * size
+    inverse = np.where(scale > 0, 1.0 / np.where(scale > 0, scale, 1.0), 0.0)
+    values = _pulled_in((values - centre) * inverse)
+    steps = np.diff(values, axis=0) / np.sqrt(2.0)
+    length = np.einsum("ij,ij->i", steps, steps)
+    # The largest are left out: more than a thousandth of them only where there are outliers.
+    few = chdtri(values.shape[1], 1e-3) / chdtri(values.shape[1], 0.5)
+    steps = steps[length <= few * np.median(length)]
+    covariance = steps.T @ steps / max(len(steps), 1)
+    size = np.sqrt(np.maximum(np.diagonal(covariance), 1e-12))
     # Neighbouring differences share an integration: they count two thirds.
     count = max(2.0 * len(steps) / 3.0, 1.0)
-    spread, axes = np.linalg.eigh(steps.T @ steps / max(len(steps), 1))
+    spread, axes = np.linalg.eigh(covariance / np.outer(size, size))
     ratio = np.sqrt(values.shape[1] / count)
     low, high = max(1.0 - ratio, 0.0) ** 2, (1.0 + ratio) ** 2
     spread = np.where((spread > 0.8 * low) & (spread < 1.2 * high), 1.0, np.maximum(spread, 1e-3))
-    matrix = (axes / np.sqrt(spread)) @ axes.T / scale[:, None]
-    return White((values - np.median(values, axis=0)) @ matrix, matrix)
+    matrix = (axes / np.sqrt(spread)) @ axes.T / size[:, None]
+    return White(values @ matrix, inverse[:, None] * matrix)
 
 
 def _pulled_in(values: np.ndarray) -> np.ndarray:
-    """Bring integrations that depart from both sides of time back to where others are."""
+    """Bring integrations that depart from both sides of time back to where others are.
+
+    A limit in each channel would miss what is spread over many; the length of the departure from
+    the neighbours' mean shows it, and the median of five says whether it stays.
+    """
     if len(values) < 5:
         return values
-    middle = median_filter(values, size=(5, 1), mode="nearest")
-    rest = values - middle
-    scale = _MAD * np.median(np.abs(rest), axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        length = np.sqrt(np.nanmean((rest / np.where(scale > 0, scale, np.nan)) ** 2, axis=1))
-    length = np.nan_to_num(length)
-    limit = np.median(length) * (1.0 + _OUTLIER / np.sqrt(2.0 * values.shape[1]))
-    factor = np.where(length > limit, limit / np.maximum(length, 1e-300), 1.0)
-    return middle + rest * factor[:, None]
+    rest = values[1:-1] - 0.5 * (values[:-2] + values[2:])
+    square = np.einsum("ij,ij->i", rest, rest)
+    limit = np.median(square) * (1.0 + _OUTLIER * np.sqrt(2.0 / values.shape[1]))
+    rows = np.clip(np.flatnonzero(square > limit) + 1, 2, len(values) - 3)
+    around = values[rows[:, None] + np.arange(-2, 3)]
+    middle = np.median(around, axis=1)
+    rest = values[rows] - middle
+    length = np.einsum("ij,ij->i", rest, rest)
+    factor = np.sqrt(np.minimum(limit / np.maximum(length, 1e-300), 1.0))
+    values[rows] = middle + rest * factor[:, None]
+    return values
 
 
 def scan(
@@ -186,14 +212,37 @@ def scan(
         The best; None where the series is too short.
     """
     response = step_response(values, degree, least)
-    if response is None:
+    if response is None or not families.bases:
         return None
     squares = families.squares(response)
     best = squares.argmax(axis=0)
     top = squares[best, np.arange(squares.shape[1])]
-    surprise = -chi2.logsf(top, families.dimensions)
-    k = int(surprise.argmax())
-    return Scan(int(best[k]) + least, float(surprise[k]), k, float(top[k]))
+    chance = surprise(top, families.dimensions)
+    k = int(chance.argmax())
+    return Scan(int(best[k]) + least, float(chance[k]), k, float(top[k]))
+
+
+def surprise(squares: np.ndarray, dimensions: np.ndarray) -> np.ndarray:
+    """Minus the natural logarithm of the chance of chi-squares at least so large.
+
+    Parameters
+    ----------
+    squares : ndarray
+        The chi-squares.
+    dimensions : ndarray
+        Their degrees of freedom.
+
+    Returns
+    -------
+    ndarray
+        0 or more; for large values from the leading term of the asymptotic series.
+    """
+    half, shape = 0.5 * np.asarray(squares, float), 0.5 * np.asarray(dimensions, float)
+    chance = gammaincc(shape, half)
+    with np.errstate(divide="ignore"):
+        far = half - (shape - 1.0) * np.log(np.maximum(half, 1e-300)) + gammaln(shape)
+        far -= np.log1p(np.maximum(shape - 1.0, 0.0) / np.maximum(half, 1.0))
+        return np.where(chance > 1e-280, -np.log(np.maximum(chance, 1e-300)), far)
 
 
 def step_response(values: np.ndarray, degree: int, least: int = LEAST) -> np.ndarray | None:
@@ -227,7 +276,7 @@ def step_response(values: np.ndarray, degree: int, least: int = LEAST) -> np.nda
 
 
 def located(
-    values: np.ndarray, index: int, basis: np.ndarray, *, window: int = 100, long: int = 400
+    values: np.ndarray, index: int, basis: np.ndarray, *, window: int = 60, long: int = 400
 ) -> int:
     """Say at which integration a step begins, by the likelihood.
 
@@ -266,7 +315,7 @@ def located(
     return index
 
 
-def steepness(series: np.ndarray, index: int, *, reach: int, enough: float = 8.5) -> float:
+def steepness(series: np.ndarray, index: int, *, reach: int, enough: float = 11.0) -> float:
     """Compare a step with a smooth change: how much of it stays beside a parabola.
 
     A step keeps half of its significance when a slope is fitted with it, a slow drift keeps
@@ -289,7 +338,15 @@ def steepness(series: np.ndarray, index: int, *, reach: int, enough: float = 8.5
         Ratio of the significances with and without the parabola, about 0.5 for a step.
     """
     n = len(series)
-    width = LEAST
+    # Near an end a stretch that is the same on both sides may tell more, or may be too short.
+    room = min(index, n - index)
+    even = series[index - room : index + room]
+    ratios = [_ratio(series, index, reach, enough), _ratio(even, room, reach, enough)]
+    return max(ratios)
+
+
+def _ratio(series: np.ndarray, index: int, reach: int, enough: float) -> float:
+    n, width = len(series), LEAST
     while True:
         a, b = max(index - width, 0), min(index + width, n)
         part = series[a:b]
@@ -298,6 +355,47 @@ def steepness(series: np.ndarray, index: int, *, reach: int, enough: float = 8.5
             break
         width = int(np.ceil(1.3 * width))
     return float(_significance(part, index - a, 2) / plain) if plain else 0.0
+
+
+def is_slow(series: np.ndarray, index: int, *, reach: int, degree: int = 0) -> bool:
+    """Tell whether a change that takes tens of integrations fits better than a step.
+
+    Parameters
+    ----------
+    series : ndarray, (n,)
+        Projection on the step's direction, of unit noise.
+    index : int
+        First integration after the step.
+    reach : int
+        Integrations on each side at most.
+    degree : int
+        Degree of the polynomial over the whole stretch that is left to both: 1 where a drift is
+        known to be there.
+
+    Returns
+    -------
+    bool
+        Whether one of the transitions along a straight line, of 64 to 384 integrations, explains
+        more than the step does.
+    """
+    a, b = max(index - reach, 0), min(index + reach, len(series))
+    part, place = series[a:b], np.arange(a, b) - index
+    phase = np.linspace(-1, 1, len(part))
+    line, _ = np.linalg.qr(np.polynomial.legendre.legvander(phase, degree))
+
+    def explained(shape: np.ndarray) -> float:
+        shape = shape - line @ (line.T @ shape)
+        return float((shape @ part) ** 2 / max(shape @ shape, 1e-12))
+
+    step = explained((place >= 0).astype(float))
+    slow = [
+        explained(np.clip(0.5 + (place - 0.25 * k * length) / length, 0.0, 1.0))
+        for length in (64, 128, 256, 384)
+        if length < len(part)
+        for k in (-2, -1, 0, 1, 2)
+    ]
+    # Where there is a drift already the doubt counts against the step.
+    return max(slow, default=0.0) > step + (_CHANCE if degree == 0 else 0.0)
 
 
 def _significance(part: np.ndarray, index: int, degree: int) -> float:
