@@ -204,6 +204,17 @@ def test_every_form_can_be_asked_for(ending, files, capsys):
     assert names_in() == [f"lc{ending}"]
 
 
+def test_one_frame(tmp_path, capsys):
+    """A scatter of one used to be reported as unknown."""
+    frame = tmp_path / "one.fits"
+    image = np.random.default_rng(3).normal(100.0, 1.0, (41, 41))
+    y, x = np.mgrid[:41, :41]
+    fits.writeto(frame, image + 5e3 * np.exp(-((x - 20.3) ** 2 + (y - 19.6) ** 2) / 4.5))
+    status, out, _ = run(capsys, "measure", frame, "--kernel", "gaussian", "--radii", "4")
+    assert status == 0
+    assert re.match(r"wrote one_phot.asdf: 1 integration, r = 4 pix, annulus [^,]+, [\d.]+ s$", out)
+
+
 def test_what_is_replaced_is_named(files, capsys):
     Path("a.csv").write_text("of before")
     out = run(capsys, "measure", files.segments[0], "-o", "a.csv")[1]

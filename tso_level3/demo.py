@@ -99,8 +99,8 @@ def exposure(preset: str = "F210M", *, n_int: int | None = None, seed: int = 1) 
         ngroups=max(2, round(frames) - 1),
         transit_depth=0.015,
         # What a real exposure has too: a few hits and lost pixels near the star.
-        cosmic_rays=0.1,
-        bad_random=3e-5,
+        cosmic_rays=0.02,
+        bad_random=5e-6,
         background_slope=0.05,
         seed=seed,
     )

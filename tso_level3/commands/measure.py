@@ -261,7 +261,8 @@ def _write_beside(model: TSOLightCurveModel, settings: Settings, output: Path) -
 
 def _summary(model: TSOLightCurveModel) -> str:
     quoted = model.quoted
-    parts = [f"{len(model.light_curve)} integrations"]
+    count = len(model.light_curve)
+    parts = [f"{count} integration{'s' if count != 1 else ''}"]
     if quoted.kind == "psf":
         parts.append("fit of the mean image")
     else:
@@ -270,9 +271,7 @@ def _summary(model: TSOLightCurveModel) -> str:
             parts.append(
                 f"annulus {pixels(quoted.radius_inner)} to {pixels(quoted.radius_outer)} pix"
             )
-    for table in (model.apertures, model.grid):
-        rows = [row for row in table if row["chosen"]]
-        if rows:
-            parts.append(f"scatter {ppm(rows[0]['scatter'])} (expected {ppm(rows[0]['expected'])})")
-            break
+    rows = [row for table in (model.apertures, model.grid) for row in table if row["chosen"]]
+    if rows and rows[0]["scatter"] == rows[0]["scatter"]:
+        parts.append(f"scatter {ppm(rows[0]['scatter'])} (expected {ppm(rows[0]['expected'])})")
     return ", ".join(parts)
