@@ -9,6 +9,7 @@ does not hold. The seed and the wavefront error are in `common`, chosen before t
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
 import time
@@ -342,6 +343,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--response", type=int, default=800)
     parser.add_argument("--peers", type=int, default=250)
     parser.add_argument("--only", default="", help="part of the names of cases")
+    parser.add_argument("--resume", action="store_true", help="keep cases that are in --out")
     parser.add_argument("--out", type=Path, default=Path("build/centres"))
     wish = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
@@ -352,7 +354,10 @@ def main(arguments: list[str] | None = None) -> int:
 
     content: dict[str, Any] = {"frames": wish.frames, "seed": SEED, "machine": MACHINE}
     content |= {"wavefront_nm": 1e9 * WAVEFRONT, "cases": [], "responses": [], "compared": []}
-    for name in names:
+    if wish.resume and (wish.out / "centres.json").exists():
+        content = json.loads((wish.out / "centres.json").read_text(encoding="utf-8"))
+    done = {item["name"] for item in content["responses"]}
+    for name in [name for name in names if name not in done]:
         content["compared"] += [compare(name, wish.peers)] if name in PEER_CASES else []
         content["cases"].append(judge_case(name, wish.frames))
         content["responses"].append(response(name, wish.response))

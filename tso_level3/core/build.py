@@ -87,7 +87,7 @@ class TemplateBuilder:
         if len(self.values) >= 2:
             shifts = self._drift(template)
             if shifts is not None:
-                image = self._registered(template, shifts)
+                image = self._registered(image, shifts)
                 template = self._template(image, noise)
         rounds = 3 if shifts is None else 6
         for _ in range(rounds if len(self.values) >= FEW else 1):
@@ -288,18 +288,15 @@ class TemplateBuilder:
         shifts -= np.nanmedian(shifts, axis=0)
         return np.nan_to_num(shifts)
 
-    def _registered(self, template: Template, shifts: np.ndarray) -> np.ndarray:
-        """Average the frames of a drifting star, each moved back."""
-        layout, box = self.layout, self.layout.box
-        frames = np.empty((len(self.values), layout.n_pixels))
-        for i, values in enumerate(self.values):
-            full = np.full(box.shape, np.nan)
-            full.reshape(-1)[layout.index] = values - self.level
-            filled = fill_missing(full, np.isfinite(full))
-            moved = ShiftedImage(filled, (box.x, box.y), None, 0.0, 0.0, 1.0)
-            frames[i] = moved.at(-shifts[i, 0], -shifts[i, 1], 0, 0, (layout.columns, layout.rows))
-        image = np.median(frames, axis=0)
-        return image - self._zero(image)
+    def _registered(self, image: np.ndarray, shifts: np.ndarray) -> np.ndarray:
+        """Average the frames of a drifting star, each moved back by whole pixels.
+
+        What the fractions blur is put right by the rounds that follow.
+        """
+        moved = self._moved_back(self.values - self.level, np.rint(shifts).astype(int))
+        middle = noise_model.column_median(moved)
+        middle = np.where(np.isfinite(middle), middle, image)
+        return middle - self._zero(middle)
 
     def components(self, template: Template, noise: Noise) -> np.ndarray:
         """Find the leading principal components of the residuals, in standard errors."""

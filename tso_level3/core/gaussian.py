@@ -145,7 +145,7 @@ def fit_gaussians(
         alive = damping < 1e8
         if not alive.all():
             rows, damping, state = rows[alive], damping[alive], state.take(alive)
-    ok &= _inside(work, theta) & (theta[:, 0] > 0)
+    ok &= _inside(work, theta) & _standing_out(work, theta, errors, chi2)
     errors[:, ~work.free] = 0.0
     return GaussianFit(
         parameters=np.where(ok[:, None], theta, np.nan),
@@ -405,6 +405,17 @@ def _inside(work: _Work, theta: np.ndarray) -> np.ndarray:
     ok &= (theta[:, 3] < 2 * (len(work.x) - 1)) & (theta[:, 4] < 2 * (len(work.y) - 1))
     ok &= (theta[:, 1] >= work.x[0]) & (theta[:, 1] <= work.x[-1])
     return ok & (theta[:, 2] >= work.y[0]) & (theta[:, 2] <= work.y[-1])
+
+
+def _standing_out(
+    work: _Work, theta: np.ndarray, errors: np.ndarray, chi2: np.ndarray
+) -> np.ndarray:
+    """Tell which amplitudes are larger than their errors, and than rounding."""
+    with np.errstate(invalid="ignore"):
+        # Weights may be those of another unit: then the residuals say what the errors are.
+        error = errors[:, 0] * np.sqrt(np.minimum(chi2 / work.dof, 1.0))
+        rounding = 1e-10 * np.sqrt(work.square / work.weights.sum())
+        return theta[:, 0] > np.maximum(error, rounding)
 
 
 def _sensible(work: _Work, theta: np.ndarray) -> np.ndarray:

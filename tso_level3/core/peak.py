@@ -1,6 +1,6 @@
 """The exact peak of the normalised cross-correlation of many frames with a kernel.
 
-Near a node the correlation surface is a Taylor polynomial whose fifteen coefficients are linear
+Near a node the correlation surface is a Taylor polynomial whose twenty-one coefficients are linear
 functionals of the pixels, so that all frames of a chunk are one matrix product; Newton's method
 then finds the peak of the polynomial. The kernel's own mean and norm over the subframe, which
 change with the shift where it is larger than that, are part of the functionals: without them the
@@ -20,12 +20,15 @@ __all__ = ["Correlator", "Peaks", "node_of"]
 
 #: Distance between the nodes [pix].
 STEP = 0.1
-_DEGREE = 4
+# Memory for the series of all nodes that are kept [bytes].
+_KEPT = 40e6
+# With the fifth order a peak is good to 1e-6 pixels where the next node is as near.
+_DEGREE = 5
 _ORDERS = [(n - j, j) for n in range(_DEGREE + 1) for j in range(n + 1)]
 _PLACE = {order: k for k, order in enumerate(_ORDERS)}
-_FACTORIAL = (1.0, 1.0, 2.0, 6.0, 24.0)
+_FACTORIAL = (1.0, 1.0, 2.0, 6.0, 24.0, 120.0)
 # Coefficients of (1 + e)^(-1/2).
-_ROOT = (1.0, -1 / 2, 3 / 8, -5 / 16, 35 / 128)
+_ROOT = (1.0, -1 / 2, 3 / 8, -5 / 16, 35 / 128, -63 / 256)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,11 +102,11 @@ class Correlator:
 
         Returns
         -------
-        ndarray, (15, ny * nx)
+        ndarray, (21, ny * nx)
             One row a coefficient of the covariance with the normalised kernel.
         """
         if node not in self._nodes:
-            if len(self._nodes) > 200:
+            if len(self._nodes) * self.good.size * 8 * len(_ORDERS) > _KEPT:
                 self._nodes.clear()
             u = self.columns - (self.x + STEP * node[0])
             v = self.rows - (self.y + STEP * node[1])
@@ -171,7 +174,7 @@ class Correlator:
 
 
 def _normalised(terms: np.ndarray) -> np.ndarray:
-    """Divide the Taylor series of a kernel by that of its norm, (15, n)."""
+    """Divide the Taylor series of a kernel by that of its norm, (21, n)."""
     gram = terms @ terms.T
     square = np.zeros(len(_ORDERS))
     for k, (a, b) in enumerate(_ORDERS):
@@ -192,7 +195,7 @@ def _normalised(terms: np.ndarray) -> np.ndarray:
 
 
 def _product(series: np.ndarray) -> np.ndarray:
-    """Make the matrix that multiplies a series in two variables by a given one, (15, 15)."""
+    """Make the matrix that multiplies a series in two variables by a given one, (21, 21)."""
     out = np.zeros((len(_ORDERS), len(_ORDERS)))
     for k, (a, b) in enumerate(_ORDERS):
         for m, (c, d) in enumerate(_ORDERS):
@@ -214,7 +217,7 @@ def _groups(nx: np.ndarray, ny: np.ndarray) -> list[tuple[tuple[int, int], np.nd
 
 
 def _newton(c: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Find the maximum of polynomials with coefficients (15, n) in the order of `_ORDERS`."""
+    """Find the maximum of polynomials with coefficients (21, n) in the order of `_ORDERS`."""
     dx, dy = np.zeros(c.shape[1]), np.zeros(c.shape[1])
     with np.errstate(invalid="ignore", divide="ignore"):
         for _ in range(5):

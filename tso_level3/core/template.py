@@ -20,6 +20,8 @@ __all__ = ["Bad", "Fit", "Node", "Template", "fit_frames"]
 
 # Beyond this from a node a frame is fitted again about a nearer one [pix].
 _REACH = 0.1
+# A flux of fewer standard errors than this has no position.
+_FAINTEST = 3.0
 _THIRD = ((3, 0), (2, 1), (1, 2), (0, 3))
 
 
@@ -258,7 +260,7 @@ class Fit:
     covariance : ndarray, (n, n_terms, n_terms)
         Inverse normal matrices.
     ok : ndarray, (n,), bool
-        Whether the fit settled on a node.
+        Whether the fit settled on a node, on a star inside the subframe and not lost in noise.
     """
 
     nodes: np.ndarray
@@ -389,7 +391,23 @@ def fit_frames(
         nodes[moving] = np.stack(node_of(target[:, 0], target[:, 1]), axis=1)
         todo = moving
     ok[todo] = False
+    ok &= _is_star(template, out[:, 0], covariance[:, 0, 0], shift)
     return Fit(nodes, out, out[:, 0], shift[:, 0], shift[:, 1], covariance, ok)
+
+
+def _is_star(
+    template: Template, flux: np.ndarray, variance: np.ndarray, shift: np.ndarray
+) -> np.ndarray:
+    """Tell which fits found a star that stands out of the noise and lies in the subframe."""
+    n_fit = len(template.weights)
+    with np.errstate(invalid="ignore"):
+        ok = flux > _FAINTEST * np.sqrt(variance * template.variance_factor[0])
+        for middle, pixels, s in (
+            (template.x, template.columns[:n_fit], shift[:, 0]),
+            (template.y, template.rows[:n_fit], shift[:, 1]),
+        ):
+            ok &= (middle + s >= pixels.min() - 0.5) & (middle + s <= pixels.max() + 0.5)
+    return ok
 
 
 def _solve(
