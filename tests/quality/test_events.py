@@ -116,6 +116,21 @@ def test_step_on_a_slow_change_is_found():
     assert found >= 8
 
 
+def test_transit_after_a_large_tilt_is_no_event():
+    # used to be found in residuals and chi-square, which a tilt makes as bright as the star
+    rng = np.random.default_rng(35)
+    groups, found = _groups(rng), []
+    for first in (100, 300, 600):
+        series = _series(rng)
+        change = 40 * _direction(groups, rng) * series["flux"][:, None] / 3e5
+        series["components"] += change * (np.arange(1200) >= first)[:, None]
+        series["components"] -= 0.5 * change
+        square = (series["components"] ** 2).sum(axis=1) / 400
+        series["chi2"] += square - square.mean()
+        found.append([(e.integration, e.kind) for e in find_events(**series, groups=groups)])
+    assert found == [[(100, "tilt")], [(300, "tilt")], [(600, "tilt")]]
+
+
 def test_jump_of_the_pointing_is_a_jump():
     rng = np.random.default_rng(26)
     series = _series(rng)

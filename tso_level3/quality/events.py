@@ -124,9 +124,11 @@ def find_events(
         return ()
     extra = np.stack([width_x, width_y, chi2], axis=1).astype(float)[rows]
     extra, flux = _filled(extra), np.asarray(flux, float)[rows]
-    # Chi-square follows the star's photon noise, and so a transit.
-    extra[:, 2] = _without(extra[:, 2], flux)
-    shape, families = _shape(components[rows], extra, groups)
+    # Chi-square follows the star's photon noise, and so a transit, and what the projections hold.
+    strength = (components[rows] ** 2).sum(axis=1)
+    extra[:, 2] = _without(extra[:, 2], np.stack([flux, strength], axis=1))
+    # After a tilt residuals are as bright as the star, and a transit would show in them.
+    shape, families = _shape(components[rows] / _relative(flux)[:, None], extra, groups)
     pointing = whiten(place[rows]).values
     both = Families((np.eye(2),))
 
@@ -166,15 +168,22 @@ def _filled(values: np.ndarray) -> np.ndarray:
     return np.where(good, values, middle)
 
 
-def _without(values: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Take out what follows another series linearly."""
-    good = np.isfinite(other)
-    if good.sum() < LEAST_INTEGRATIONS:
-        return values
-    other = np.where(good, other, np.median(other[good]))
-    shift = other - np.mean(other)
-    power = shift @ shift
-    return values - shift * ((shift @ values) / power) if power > 0 else values
+def _relative(flux: np.ndarray) -> np.ndarray:
+    """Flux over its median, 1 where it is not known, within a factor of two."""
+    good = np.isfinite(flux)
+    middle = np.median(flux[good]) if good.any() else 0.0
+    if not middle > 0:
+        return np.ones(len(flux))
+    return np.clip(np.where(good, flux, middle) / middle, 0.5, 2.0)
+
+
+def _without(values: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Take out what follows other series linearly."""
+    others = _filled(others)
+    others = others - others.mean(axis=0)
+    size = others.std(axis=0)
+    others = others / np.where(size > 0, size, np.inf)
+    return values - others @ np.linalg.lstsq(others, values - values.mean(), rcond=None)[0]
 
 
 def _shape(
