@@ -19,6 +19,7 @@ from tso_level3.executors import one_thread
 from tso_level3.flags import Flag, dq_mask
 from tso_level3.frames import Box, Exposure, Optics, Pixels
 from tso_level3.modes import Mode, is_weak_lens, mode_of
+from tso_level3.progress import showing
 from tso_level3.psf import kernel as kernels
 from tso_level3.psf.empirical import refine_defocus, scan_range
 from tso_level3.quality.apertures import Wish
@@ -112,9 +113,8 @@ def first_look(
         full_rows=settings.flicker != "none",
     )
     rows = _spread(exposure.n_int, _sample_size(layout.box.nx * layout.box.ny))
-    bar = progress("first look", len(rows)) if progress is not None else None
-    with one_thread():
-        pixels, scale = _load(exposure, rows, layout.box, bar)
+    with one_thread(), showing(progress, "first look", len(rows)) as tick:
+        pixels, scale = _load(exposure, rows, layout.box, tick)
         sample = Sample(
             pixels=pixels,
             scale=scale,
@@ -130,8 +130,6 @@ def first_look(
             unit=exposure.unit,
         )
         plan = settle(sample, settings, empirical=settings.kernel == "empirical")
-    if bar is not None:
-        bar.close()
     return _described(plan, found, mode, geometry.notes), wish_of(settings, mode, geometry)
 
 
@@ -199,7 +197,7 @@ def _sample_size(n_pixels: int) -> int:
 
 
 def _load(
-    exposure: Exposure, rows: np.ndarray, box: Box, bar: Any = None
+    exposure: Exposure, rows: np.ndarray, box: Box, tick: Any = None
 ) -> tuple[Pixels, float | np.ndarray]:
     """Read single frames from all segments; with all parts of the variance."""
     parts: dict[str, list] = {item.name: [] for item in dataclasses.fields(Pixels)}
@@ -218,8 +216,8 @@ def _load(
                     if name != "dq" and not np.all(ratio == 1.0):
                         value = value * (ratio if name in ("values", "errors") else ratio**2)
                 kept.append(value)
-            if bar is not None:
-                bar.update(1)
+            if tick is not None:
+                tick(1)
         first += segment.n_frames
     joined = {
         name: None if any(item is None for item in kept) else np.concatenate(kept)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
 
-__all__ = ["Bar", "progress"]
+__all__ = ["Bar", "progress", "showing"]
 
 
 class Bar(Protocol):
@@ -64,3 +66,31 @@ def _watched() -> bool:
         return sys.stderr is not None and sys.stderr.isatty()
     except (AttributeError, ValueError):  # replaced by something simpler, or closed
         return False
+
+
+@contextmanager
+def showing(
+    make: Callable[[str, int], Any] | None, title: str, total: int
+) -> Iterator[Callable[[int], Any]]:
+    """Show a bar while the context lasts, where there is one to show.
+
+    Parameters
+    ----------
+    make : callable or None
+        `progress`, or what a caller has in its place; None for no bar.
+    title : str
+        What is being done.
+    total : int
+        How many frames there are.
+
+    Yields
+    ------
+    callable
+        To be called with the number of frames done.
+    """
+    bar = make(title, total) if make is not None else None
+    try:
+        yield bar.update if bar is not None else (lambda _: None)
+    finally:
+        if bar is not None:
+            bar.close()

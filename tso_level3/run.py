@@ -19,6 +19,7 @@ from tso_level3.executors import mapped, one_thread, pool
 from tso_level3.first_look import first_look
 from tso_level3.frames import Box, Exposure, Picture, Result, Segment
 from tso_level3.judgement import events_in, with_directions
+from tso_level3.progress import showing
 from tso_level3.quality.apertures import Choice, judge, net_flux
 from tso_level3.quality.noise import bin_size, counted, time_averaging
 from tso_level3.settings import Settings
@@ -157,22 +158,21 @@ def _measure_all(
     # An executor need not say how many workers it has.
     workers = settings.n_workers if executor is None else getattr(executor, "_max_workers", 8)
     batches = _batches(exposure, chunk, workers)
-    bar = progress("measuring", exposure.n_int) if progress is not None else None
-    done = (lambda part: bar.update(len(part.flags))) if bar is not None else None
     task = partial(work, plan=plan, chunk=chunk)
-    try:
-        n_own = workers if executor is None and len(batches) > 1 else 1
-        with one_thread(), pool(n_own) as processes:
-            parts = mapped(executor or processes, task, batches, done)
-    finally:
-        if bar is not None:
-            bar.close()
+    n_own = workers if executor is None and len(batches) > 1 else 1
+    with (
+        showing(progress, "measuring", exposure.n_int) as tick,
+        one_thread(),
+        pool(n_own) as processes,
+    ):
+        parts = mapped(executor or processes, task, batches, lambda part: tick(len(part.flags)))
     return Measurement.merge(parts)
 
 
 def _batches(exposure: Exposure, chunk: int, workers: int) -> list[Batch]:
     """Cut the exposure into runs of whole chunks."""
-    size = chunk * _CHUNKS_A_BATCH
+    # Alone, a batch is small, so that a bar moves and Ctrl-C is heard.
+    size = chunk * (_CHUNKS_A_BATCH if workers > 1 else 4)
     if workers > 1:
         # Several batches a worker even out their speeds.
         share = -(-exposure.n_int // (4 * workers))

@@ -17,6 +17,7 @@ from stpipe import Step
 from tso_level3 import product
 from tso_level3.atomic import replacing
 from tso_level3.crds_optional import CrdsOptional
+from tso_level3.progress import progress
 from tso_level3.readers.front import open_exposure
 from tso_level3.run import run
 from tso_level3.settings import Settings, fields_of, from_strings, spec_text
@@ -167,7 +168,7 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
                 )
             source = self._located(source)
             exposure = open_exposure(source, settings, gain=self._gain(source, settings))
-            model = product.build(run(exposure, settings))
+            model = product.build(run(exposure, settings, progress=progress))
         if self.save_catalog or (self._host is None and self.parent is not None):
             self.catalog = official_table(model, exposure)
         if self.parent is None:
