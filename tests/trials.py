@@ -62,31 +62,30 @@ class Trial:
         return net_flux(self.found, 0)[1]
 
     def true_flux(self) -> np.ndarray:
-        """(n, n_radii): the noise-free images through the same weights, less the true background.
-
-        The background is the median in the annulus, of the sky and the star's own wings.
-        """
+        """(n, n_radii): noise-free images through the same weights, less the true background."""
         plan, made = self.plan, self.made
         layout, near, n = plan.layout, plan.layout.n_near, self.exposure.n_int
-        out, under = np.empty((n, len(plan.radii))), np.zeros(n)
-        rings = plan.background.rings
+        out = np.empty((n, len(plan.radii)))
         for start in range(0, n, 50):
             stop = min(start + 50, n)
-            images = made.scene.frames(start, stop)[:, layout.rows, layout.columns]
-            if plan.background.mode != "none":
-                under[start:stop] = np.median(images[:, rings[0]], axis=1)
-            images = images[:, :near]
+            images = made.scene.frames(start, stop)[:, layout.rows[:near], layout.columns[:near]]
             if plan.moving:
                 x, y = self.found.center[start:stop].T
                 out[start:stop] = plan.apertures.sums(images, x, y)[0]
             else:
                 out[start:stop] = images @ plan.overlap.T
-        return out - under[:, None] * self.found.areas
+        return out - self.true_background()[:, None] * self.found.areas
 
     def true_background(self) -> np.ndarray:
-        """(n,): the median of the noise-free images in the annulus."""
-        layout, ring = self.plan.layout, self.plan.background.rings[0]
-        rows, columns, n = layout.rows[ring], layout.columns[ring], self.exposure.n_int
+        """(n,): the sky; with the star's wings in the annulus where no kernel knows them."""
+        n, plan = self.exposure.n_int, self.plan
+        if plan.background.mode == "none":
+            return np.zeros(n)
+        plain = plan.background.mode == "annulus_clipped"
+        if plan.correlator.kernel.kind != "gaussian" and not plain:
+            return np.array(self.made.truth["background"])
+        layout, ring = plan.layout, plan.background.rings[0]
+        rows, columns = layout.rows[ring], layout.columns[ring]
         parts = [
             np.median(self.made.scene.frames(i, min(i + 50, n))[:, rows, columns], axis=1)
             for i in range(0, n, 50)

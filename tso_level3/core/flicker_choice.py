@@ -20,7 +20,7 @@ from tso_level3.core.flicker import (
 from tso_level3.core.measure import measure
 from tso_level3.core.plan import Plan
 from tso_level3.core.template import Bad
-from tso_level3.quality.noise import scatter_of
+from tso_level3.quality.noise import Scatter, scatter_of, shared
 
 __all__ = ["with_flicker"]
 
@@ -61,13 +61,17 @@ def with_flicker(
     choices = {kind: _corrected(plan, values, kind, again) for kind in _kinds(wide)}
     before = _scatter(plan, sample)
     after = {kind: _scatter(choice, sample) for kind, choice in choices.items()}
-    best = min(after, key=lambda kind: np.inf if np.isnan(after[kind]) else after[kind])
+    best = min(after, key=lambda kind: np.nan_to_num(after[kind].clean, nan=np.inf))
+    # Both light curves have the photon noise: what they do not share decides.
+    own = np.sqrt(1.0 - shared(before.steps, after[best].steps) ** 2)
+    doubt = np.hypot(before.score_err, after[best].score_err) * own
     log.info(
         "Scatter of the sample %.3g, %s.",
-        before,
-        ", ".join(f"{value:.3g} with flicker={kind}" for kind, value in after.items()),
+        before.clean,
+        ", ".join(f"{value.clean:.3g} with flicker={kind}" for kind, value in after.items()),
     )
-    return choices[best] if after[best] < (1 - _WORTH) * before else plan
+    falls = after[best].clean < (1 - _WORTH) * before.clean - doubt
+    return choices[best] if falls else plan
 
 
 def _kinds(wide: bool) -> tuple[str, ...]:
@@ -95,13 +99,13 @@ def _corrected(
     return dataclasses.replace(plan, flicker=kind, rows=rows)
 
 
-def _scatter(plan: Plan, sample: Any) -> float:
-    """Measure the relative scatter of the sample: the mean of fit and quoted aperture."""
+def _scatter(plan: Plan, sample: Any) -> Scatter:
+    """Measure the scatter of the sample in the mode's aperture, or the fit where it has none."""
     found = measure(sample.pixels, plan, sample.scale)
     use = np.ones(len(found.flags), bool)
     x, y = found.psf[:, 0], found.psf[:, 1]
-    curves = [found.psf[:, 2]]
+    curve = found.psf[:, 2]
     if not sample.mode.fills_frame:
         radius = int(np.argmin(np.abs(plan.radii - sample.geometry.radius)))
-        curves = [found.sums[:, radius] - found.background[:, 0] * found.areas[:, radius]]
-    return float(np.mean([scatter_of(curve, x, y, use, 2).clean for curve in curves]))
+        curve = found.sums[:, radius] - found.background[:, 0] * found.areas[:, radius]
+    return scatter_of(curve, x, y, use, len(curve))

@@ -23,6 +23,11 @@ __all__ = [
 
 _MAD = 1.4826022185056018
 _FEW = 5
+# How far squared errors of pixels with the same signal differ, relatively: by their read noise,
+# and by the error of the flat.
+_ALIKE, _UNLIKE = 0.05, 0.5
+_SMALL = 0.1
+_ROUNDS = 4
 # What departs by this many standard deviations, in this part of the frames and in this many, again
 # and again and in more than a few pixels, is the star and not cosmic rays.
 _DEPARTS = 4.0
@@ -123,18 +128,26 @@ def from_errors(square: np.ndarray, template: np.ndarray, level: float) -> Noise
     Notes
     -----
     Photon noise goes with the signal, the flat field's error with its square: the two are told
-    apart by a fit over all pixels, ``square = k signal^2 + a signal + r^2``.
+    apart by a fit over all pixels, ``square = k signal^2 + a signal + r^2``. Where the first is
+    more than a tenth of the rest, the fit's ``a signal + r^2`` stands for the pixel's own value.
     """
     signal = np.maximum(template + level, 0.0)
     good = np.isfinite(square) & (square > 0)
     if good.sum() < 10:
         return _noise(np.zeros_like(signal), np.where(good, square, 1.0), square * 0.0, True)
-    weight = 1.0 / square[good]
     design = np.stack([signal**2, signal, np.ones_like(signal)], axis=1)
-    scale = np.sqrt(np.mean((design[good] * weight[:, None]) ** 2, axis=0)) + 1e-300
-    found = nnls(design[good] * weight[:, None] / scale, np.ones(good.sum()))[0] / scale
+    found = np.zeros(3)
+    for _ in range(_ROUNDS):
+        # The flat's error differs from pixel to pixel: where it is much of the whole, the pixel
+        # says little of the rest.
+        doubt = np.hypot(_ALIKE, _UNLIKE * found[0] * signal[good] ** 2 / square[good])
+        weight = 1.0 / (square[good] * doubt)
+        part = design[good] * weight[:, None]
+        scale = np.sqrt(np.mean(part**2, axis=0)) + 1e-300
+        found = nnls(part / scale, square[good] * weight)[0] / scale
+    flat = found[0] * signal**2
     model = found[1] * signal + found[2]
-    total = np.where(good, square - found[0] * signal**2, model)
+    total = np.where(good & (flat < _SMALL * model), square - flat, model)
     total = np.maximum(total, 0.3 * model)
     share = np.where(signal > 0, np.clip(template / np.maximum(signal, 1e-300), 0, 1), 0.0)
     star = np.minimum(share * found[1] * signal, total)

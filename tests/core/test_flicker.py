@@ -1,0 +1,109 @@
+"""Row noise: removed where there is some, left alone where there is none."""
+
+import numpy as np
+import pytest
+
+from tests.trials import measured, simulated
+from tso_level3.core.flicker import offsets_of, row_groups, trained
+
+N = 400
+
+
+def _scatter(trial):
+    radius = int(np.argmin(np.abs(trial.plan.radii - trial.wish.radius)))
+    ratio = trial.flux[:, radius] / trial.made.truth["flux"]
+    pull = (trial.flux - trial.true_flux())[:, radius] / trial.error[:, radius]
+    return ratio.std() / ratio.mean(), pull.std()
+
+
+@pytest.mark.parametrize("flux", [3e5, 1e7])
+def test_row_noise_in_focus_is_removed(flux):
+    common = {"n_int": N, "flux": flux, "jitter": 0.01, "transit_depth": 0.0}
+    quiet, _ = _scatter(measured(simulated("F210M", **common)))
+    made = simulated("F210M", row_noise=12.0, **common)
+    for flicker in ("rows", "auto"):
+        trial = measured(made, flicker=flicker)
+        scatter, pull = _scatter(trial)
+        # The design asks for 1.15 of the level before.
+        assert scatter < 1.05 * quiet
+        assert pull == pytest.approx(1.0, abs=0.05 + 3 / np.sqrt(2 * N))
+    if flux == 3e5:
+        assert trial.plan.flicker == "rows"
+        scatter, pull = _scatter(measured(made))
+        # Row noise is not in the errors where it is not removed.
+        assert scatter > 1.4 * quiet and pull > 1.4
+
+
+def test_nothing_is_lost_without_row_noise():
+    made = simulated("F210M", n_int=N, jitter=0.01, transit_depth=0.0)
+    before, _ = _scatter(measured(made))
+    after, _ = _scatter(measured(made, flicker="rows"))
+    assert after < 1.01 * before
+    assert measured(made, flicker="auto").plan.flicker == "none"
+
+
+@pytest.mark.parametrize("row_noise", [0.0, 6.0])
+def test_weak_lens_is_never_worse(row_noise):
+    made = simulated("WLP8", n_int=60, row_noise=row_noise, jitter=0.01, transit_depth=0.0)
+    before, _ = _scatter(measured(made))
+    after, _ = _scatter(measured(made, flicker="rows"))
+    assert after < (1.05 if row_noise == 0 else 0.5) * before
+
+
+def test_layout_holds_the_rows_to_the_edges():
+    made = simulated("F210M", n_int=30, shape=(64, 120), position=(31.0, 31.0))
+    layout = measured(made, flicker="rows").plan.layout
+    assert (layout.box.x, layout.box.nx) == (0, 120)
+    assert layout.n_pixels == 120 * layout.box.ny
+    assert len(set(layout.index)) == layout.n_pixels
+    plain = measured(made).plan.layout
+    assert layout.n_fit == plain.n_fit and layout.n_near == plain.n_near
+    np.testing.assert_array_equal(layout.columns[: layout.n_near], plain.columns[: plain.n_near])
+
+
+def test_numbers_do_not_depend_on_the_chunk():
+    made = simulated("F210M", n_int=60, row_noise=10.0, bad_random=3e-3)
+    whole, parts = (measured(made, flicker="rows", chunk=chunk) for chunk in (60, 7))
+    np.testing.assert_allclose(parts.flux, whole.flux, rtol=1e-11)
+
+
+def test_amplifiers_have_offsets_of_their_own():
+    rows, columns = (part.ravel() for part in np.mgrid[:12, :1024])
+    rng = np.random.default_rng(4)
+    offsets = 5.0 * rng.standard_normal((150, 2, 12))
+    noise = 3.0 * rng.standard_normal((150, rows.size))
+    frames = noise + offsets[:, columns // 512, rows]
+    outside = np.ones(rows.size, bool)
+    limit = np.full(rows.size, 3.0)
+    groups = row_groups(columns, rows, outside, np.full(rows.size, 9.0), amps=True)
+    assert len(groups.noise) == 24
+    means = offsets_of(frames, groups, 10 * limit)
+    learned = trained(groups, means)
+    found = means @ learned.gain.T
+    truth = offsets.reshape(150, 24) - offsets.reshape(150, 24).mean(axis=0)
+    assert np.std(found - found.mean(axis=0) - truth) == pytest.approx(3 / np.sqrt(512), rel=0.1)
+    # What is left is what the estimate says of itself.
+    assert np.sqrt(np.diag(learned.left).mean()) == pytest.approx(3 / np.sqrt(512), rel=0.1)
+
+
+def test_rows_without_pixels_follow_their_neighbours():
+    rows, columns = (part.ravel() for part in np.mgrid[:40, :30])
+    rng = np.random.default_rng(5)
+    walk = np.cumsum(rng.standard_normal((400, 40)), axis=1)
+    walk -= walk.mean(axis=1, keepdims=True)
+    frames = walk[:, rows] + 0.5 * rng.standard_normal((400, rows.size))
+    outside = (rows < 18) | (rows > 21)
+    groups = row_groups(columns, rows, outside, np.full(rows.size, 0.25), amps=False)
+    assert np.isinf(groups.noise[18:22]).all()
+    means = offsets_of(frames, groups, np.full(rows.size, 5.0))
+    assert np.isnan(means[:, 18:22]).all()
+    learned = trained(groups, means)
+    found = np.nan_to_num(means) @ learned.gain.T
+    truth = walk - walk.mean(axis=0)
+    left = (found - truth)[:, 18:22]
+    # A random walk between two known ends has a mean variance of 1 on the four steps between.
+    assert left.std() < 1.1 < 0.7 * truth[:, 18:22].std()
+    # The mean of a row of one frame, an outlier in it left out.
+    frames[0, 5] += 1e5
+    again = offsets_of(frames, groups, np.full(rows.size, 5.0))
+    assert again[0, 0] == pytest.approx(means[0, 0], abs=0.5)
