@@ -10,7 +10,6 @@ from tso_level3.psf import pupil as _pupil
 __all__ = ["segment_modes"]
 
 _MARGIN = 3
-_OVERSAMPLE = 2
 # Modes of a segment about its centre, in circumradii; each has an rms near one over a hexagon.
 _SLOPE = 2.2
 
@@ -64,8 +63,11 @@ def segment_modes(
     waves = band.waves if waves is None else float(waves)
     scales = bands.scales(band.channel, detector)
     rotation = bands.rotation(band.instrument, detector)
+    # The image holds no detail finer than half of wavelength over diameter.
+    finest = np.rad2deg(band.low / (2.0 * _pupil.SIDE)) * 3600
+    oversample = max(int(np.ceil(max(scales) / finest - 0.1)), 1)
     angles = [
-        _fine(offsets) * np.deg2rad(scale / 3600)
+        _fine(offsets, oversample) * np.deg2rad(scale / 3600)
         for offsets, scale in zip((offsets_x, offsets_y), scales, strict=True)
     ]
     field = _pupil.draw(rotation).amplitude
@@ -84,18 +86,18 @@ def segment_modes(
         modes[:, :, 0] -= 2 * k * share * product.imag
         modes[:, :, 1] -= 2 * k * share * product.real
     blur = bands.blur(band.channel, 0.5 * (scales[0] + scales[1]))
-    inner = slice(_MARGIN * _OVERSAMPLE, -_MARGIN * _OVERSAMPLE, _OVERSAMPLE)
+    inner = slice(_MARGIN * oversample, -_MARGIN * oversample, oversample)
     out = [
-        optics.detect(image, _OVERSAMPLE, blur)[inner, inner]
+        optics.detect(image, oversample, blur)[inner, inner]
         for image in modes.reshape(-1, *shape[-2:])
     ]
-    return np.stack(out).reshape(*shape[:3], *out[0].shape) * _OVERSAMPLE**2
+    return np.stack(out).reshape(*shape[:3], *out[0].shape) * oversample**2
 
 
-def _fine(offsets: np.ndarray) -> np.ndarray:
+def _fine(offsets: np.ndarray, oversample: int) -> np.ndarray:
     """Pixel centres with a margin, oversampled."""
-    n = (len(offsets) - 1 + 2 * _MARGIN) * _OVERSAMPLE + 1
-    return offsets[0] - _MARGIN + np.arange(n) / _OVERSAMPLE
+    n = (len(offsets) - 1 + 2 * _MARGIN) * oversample + 1
+    return offsets[0] - _MARGIN + np.arange(n) / oversample
 
 
 def _fields(
