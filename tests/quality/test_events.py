@@ -5,7 +5,9 @@ import pytest
 
 from benchmarks.events import quiet, tilted
 from tso_level3.quality.events import LEAST_INTEGRATIONS, find_events
-from tso_level3.quality.steps import Families, located, scan, steepness, surprise, whiten
+from tso_level3.quality.slow import steepness
+from tso_level3.quality.steps import Families, located, scan, surprise
+from tso_level3.quality.white import whiten
 
 N_DIRECTIONS = 30
 

@@ -14,19 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tso_level3.quality.event_sizes import dip_size, ramp_size, step_size
 from tso_level3.quality.motion import Disturbance, Motion, motion
 from tso_level3.quality.settling import Ramp, settling
-from tso_level3.quality.steps import (
-    LEAST,
-    Families,
-    Scan,
-    is_slow,
-    located,
-    scan,
-    steepness,
-    step_response,
-    whiten,
-)
+from tso_level3.quality.slow import is_slow, steepness
+from tso_level3.quality.steps import LEAST, Families, Scan, located, scan, step_response
+from tso_level3.quality.white import whiten
 
 __all__ = ["LEAST_INTEGRATIONS", "Event", "find_events"]
 
@@ -104,7 +97,7 @@ def find_events(
     chi2 : ndarray, (n_int,)
         Reduced chi-square of the fit of the template.
     flux : ndarray, (n_int,)
-        Flux in the quoted aperture; gives the size of an event and decides nothing.
+        Flux in the quoted aperture; gives the size of an event, and a transit's part in chi-square.
     groups : sequence of ndarray, (n_components, k)
         Subspaces of the projections in which a single cause moves the image.
 
@@ -136,29 +129,34 @@ def find_events(
     tilts = _steps(shape[n_ramp:], families)
     moved = motion(pointing[n_ramp:], threshold=_MOTION)
     kept = [(_Step(s.index + n_ramp, s.significance), k) for s, k in _sorted_out(tilts, moved)]
-    short = [
-        Disturbance(item.start + n_ramp, item.stop + n_ramp, item.significance)
-        for item in moved.disturbances
-    ]
-    events = [
-        Event(int(rows[s.index]), kind, s.significance, _step_size(flux, s.index, kept))
-        for s, kind in kept
-    ]
-    events += [
-        Event(
-            int(rows[q.start]),
-            "antenna",
-            q.significance,
-            _dip_size(flux, q),
-            int(rows[q.stop - 1] - rows[q.start] + 1),
-        )
-        for q in short
-    ]
-    if n_ramp:
-        size = _ramp_size(flux, ramp.length)
-        last = int(rows[n_ramp - 1] - rows[0] + 1)
-        events.append(Event(int(rows[0]), "settling", float(np.sqrt(ramp.chi2)), size, last))
+    events = _described(kept, moved.disturbances, rows, flux, n_ramp)
+    if ramp is not None:
+        length = int(rows[n_ramp - 1] - rows[0] + 1)
+        significance = float(np.sqrt(ramp.chi2))
+        size = ramp_size(flux, ramp.length)
+        events.append(Event(int(rows[0]), "settling", significance, size, length))
     return tuple(sorted(events, key=lambda event: (event.integration, event.kind)))
+
+
+def _described(
+    steps: Sequence[tuple[_Step, str]],
+    short: Sequence[Disturbance],
+    rows: np.ndarray,
+    flux: np.ndarray,
+    n_ramp: int,
+) -> list[Event]:
+    """Give steps and disturbances their rows and their sizes."""
+    edges = [n_ramp, *[step.index for step, _ in steps]]
+    events = [
+        Event(int(rows[s.index]), kind, s.significance, step_size(flux, s.index, edges))
+        for s, kind in steps
+    ]
+    for item in short:
+        start, stop = item.start + n_ramp, item.stop + n_ramp
+        length = int(rows[stop - 1] - rows[start] + 1)
+        size = dip_size(flux, start, stop)
+        events.append(Event(int(rows[start]), "antenna", item.significance, size, length))
+    return events
 
 
 def _filled(values: np.ndarray) -> np.ndarray:
@@ -315,46 +313,3 @@ def _sorted_out(tilts: list[_Step], moved: Motion) -> list[tuple[_Step, str]]:
             kept.append((tilt, "tilt"))
     kept += [(jump, "jump") for jump in left]
     return sorted(kept, key=lambda item: item[0].index)
-
-
-def _step_size(flux: np.ndarray, index: int, kept: list[tuple[_Step, str]]) -> float:
-    """Relative step of the flux beside a slope, without outliers."""
-    edges = [0, *[step.index for step, _ in kept], len(flux)]
-    first = max([edge for edge in edges if edge < index] + [index - 100])
-    last = min([edge for edge in edges if edge > index] + [index + 100])
-    part = flux[first:last]
-    phase = np.linspace(-1, 1, len(part))
-    design = np.stack([np.ones_like(phase), phase, np.arange(first, last) >= index], axis=1)
-    middle = np.median(part[np.isfinite(part)]) if np.isfinite(part).any() else np.nan
-    return _fitted(design, part) / middle
-
-
-def _dip_size(flux: np.ndarray, item: Disturbance) -> float:
-    around = np.r_[max(item.start - 30, 0) : item.start, item.stop : item.stop + 30]
-    around = flux[around[around < len(flux)]]
-    inside = flux[item.start : item.stop]
-    if not np.isfinite(around).any() or not np.isfinite(inside).any():
-        return float("nan")
-    return float(np.nanmedian(inside) / np.nanmedian(around) - 1.0)
-
-
-def _ramp_size(flux: np.ndarray, length: float) -> float:
-    part = flux[: int(8 * length)]
-    phase = np.linspace(-1, 1, len(part))
-    shape = np.exp(-np.arange(len(part)) / length)
-    design = np.stack([np.ones_like(phase), phase, shape], axis=1)
-    middle = np.median(part[np.isfinite(part)]) if np.isfinite(part).any() else np.nan
-    return _fitted(design, part) / middle
-
-
-def _fitted(design: np.ndarray, values: np.ndarray) -> float:
-    """Last coefficient of a least-squares fit, made again without outliers."""
-    keep = np.isfinite(values)
-    for _ in range(3):
-        if keep.sum() <= design.shape[1] + 2:
-            return float("nan")
-        solution = np.linalg.lstsq(design[keep], values[keep], rcond=None)[0]
-        rest = values - design @ solution
-        scale = _MAD * np.median(np.abs(rest[keep]))
-        keep = np.isfinite(values) & (np.abs(rest) <= 4.0 * max(scale, 1e-300))
-    return float(solution[-1])

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tso_level3.quality.steps import located, steepness, step_response
+from tso_level3.quality.slow import steepness
+from tso_level3.quality.steps import located, step_response
 
 __all__ = ["Disturbance", "Jump", "Motion", "motion"]
 

@@ -11,28 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import chdtri, gammaincc, gammaln
+from scipy.special import gammaincc, gammaln
 
-__all__ = [
-    "LEAST",
-    "Families",
-    "Scan",
-    "White",
-    "is_slow",
-    "located",
-    "scan",
-    "steepness",
-    "step_response",
-    "surprise",
-    "whiten",
-]
+__all__ = ["LEAST", "Families", "Scan", "located", "scan", "step_response", "surprise"]
 
-_MAD = 1.4826022185056018
-# By so much a slow change fits better than a true step by chance, rarely.
-_CHANCE = 6.0
-_OUTLIER = 6.0
-# Integrations that give a median: more do not make it better.
-_ENOUGH = 2000
 #: Fewer integrations than this on a side make no step.
 LEAST = 10
 
@@ -85,22 +67,6 @@ class Families:
         return np.add.reduceat(together**2, first, axis=-1)
 
 
-@dataclass(frozen=True, eq=False)
-class White:
-    """Channels of unit, uncorrelated noise.
-
-    Attributes
-    ----------
-    values : ndarray, (n, n_channels)
-        The series, outliers of single integrations pulled in.
-    matrix : ndarray, (n_channels, n_channels)
-        ``values`` is the series times this.
-    """
-
-    values: np.ndarray
-    matrix: np.ndarray
-
-
 @dataclass(frozen=True)
 class Scan:
     """The best step of a scan.
@@ -121,73 +87,6 @@ class Scan:
     surprise: float
     family: int
     chi2: float
-
-
-def whiten(values: np.ndarray) -> White:
-    """Scale channels to unit noise without correlation, judged by first differences.
-
-    Steps and drifts hardly touch first differences, and the largest of these are left out. The
-    eigenvalues of the correlation that noise alone can give are set to one, so that a matrix
-    measured on few integrations does not make large what is not.
-
-    Parameters
-    ----------
-    values : ndarray, (n, n_channels)
-        Finite series.
-
-    Returns
-    -------
-    White
-        The whitened series.
-
-    References
-    ----------
-    Marchenko and Pastur 1967, doi:10.1070/SM1967v001n04ABEH001994, for the eigenvalues of noise.
-    """
-    some = values[:: max(len(values) // _ENOUGH, 1)]
-    centre = np.median(some, axis=0)
-    # Neighbours, here and there: what is far apart in time has drifted.
-    at = np.arange(0, len(values) - 1, max(len(values) // _ENOUGH, 1))
-    scale = _MAD * np.median(np.abs(values[at + 1] - values[at]), axis=0) / np.sqrt(2.0)
-    # Channels that do not vary hold nothing.
-    inverse = np.where(scale > 0, 1.0 / np.where(scale > 0, scale, 1.0), 0.0)
-    values = _pulled_in((values - centre) * inverse)
-    steps = np.diff(values, axis=0) / np.sqrt(2.0)
-    length = np.einsum("ij,ij->i", steps, steps)
-    # The largest are left out: more than a thousandth of them only where there are outliers.
-    few = chdtri(values.shape[1], 1e-3) / chdtri(values.shape[1], 0.5)
-    steps = steps[length <= few * np.median(length)]
-    covariance = steps.T @ steps / max(len(steps), 1)
-    size = np.sqrt(np.maximum(np.diagonal(covariance), 1e-12))
-    # Neighbouring differences share an integration: they count two thirds.
-    count = max(2.0 * len(steps) / 3.0, 1.0)
-    spread, axes = np.linalg.eigh(covariance / np.outer(size, size))
-    ratio = np.sqrt(values.shape[1] / count)
-    low, high = max(1.0 - ratio, 0.0) ** 2, (1.0 + ratio) ** 2
-    spread = np.where((spread > 0.8 * low) & (spread < 1.2 * high), 1.0, np.maximum(spread, 1e-3))
-    matrix = (axes / np.sqrt(spread)) @ axes.T / size[:, None]
-    return White(values @ matrix, inverse[:, None] * matrix)
-
-
-def _pulled_in(values: np.ndarray) -> np.ndarray:
-    """Bring integrations that depart from both sides of time back to where others are.
-
-    A limit in each channel would miss what is spread over many; the length of the departure from
-    the neighbours' mean shows it, and the median of five says whether it stays.
-    """
-    if len(values) < 5:
-        return values
-    rest = values[1:-1] - 0.5 * (values[:-2] + values[2:])
-    square = np.einsum("ij,ij->i", rest, rest)
-    limit = np.median(square) * (1.0 + _OUTLIER * np.sqrt(2.0 / values.shape[1]))
-    rows = np.clip(np.flatnonzero(square > limit) + 1, 2, len(values) - 3)
-    around = values[rows[:, None] + np.arange(-2, 3)]
-    middle = np.median(around, axis=1)
-    rest = values[rows] - middle
-    length = np.einsum("ij,ij->i", rest, rest)
-    factor = np.sqrt(np.minimum(limit / np.maximum(length, 1e-300), 1.0))
-    values[rows] = middle + rest * factor[:, None]
-    return values
 
 
 def scan(
@@ -317,95 +216,3 @@ def located(
             break
         index = new
     return index
-
-
-def steepness(series: np.ndarray, index: int, *, reach: int, enough: float = 11.0) -> float:
-    """Compare a step with a smooth change: how much of it stays beside a parabola.
-
-    A step keeps half of its significance when a slope is fitted with it, a slow drift keeps
-    nothing. The comparison is made on the shortest stretch that shows the step at all.
-
-    Parameters
-    ----------
-    series : ndarray, (n,)
-        Projection on the step's direction, of unit noise.
-    index : int
-        First integration after the step.
-    reach : int
-        Integrations on each side at most.
-    enough : float
-        Significance that a stretch must have.
-
-    Returns
-    -------
-    float
-        Ratio of the significances with and without the parabola, about 0.5 for a step.
-    """
-    n = len(series)
-    # Near an end a stretch that is the same on both sides may tell more, or may be too short.
-    room = min(index, n - index)
-    even = series[index - room : index + room]
-    ratios = [_ratio(series, index, reach, enough), _ratio(even, room, reach, enough)]
-    return max(ratios)
-
-
-def _ratio(series: np.ndarray, index: int, reach: int, enough: float) -> float:
-    n, width = len(series), LEAST
-    while True:
-        a, b = max(index - width, 0), min(index + width, n)
-        part = series[a:b]
-        plain = _significance(part, index - a, 0)
-        if abs(plain) >= enough or width >= reach or (a == 0 and b == n):
-            break
-        width = int(np.ceil(1.3 * width))
-    return float(_significance(part, index - a, 2) / plain) if plain else 0.0
-
-
-def is_slow(series: np.ndarray, index: int, *, reach: int, degree: int = 0) -> bool:
-    """Tell whether a change that takes tens of integrations fits better than a step.
-
-    Parameters
-    ----------
-    series : ndarray, (n,)
-        Projection on the step's direction, of unit noise.
-    index : int
-        First integration after the step.
-    reach : int
-        Integrations on each side at most.
-    degree : int
-        Degree of the polynomial over the whole stretch that is left to both: 1 where a drift is
-        known to be there.
-
-    Returns
-    -------
-    bool
-        Whether one of the transitions along a straight line, of 64 to 384 integrations, explains
-        more than the step does.
-    """
-    a, b = max(index - reach, 0), min(index + reach, len(series))
-    part, place = series[a:b], np.arange(a, b) - index
-    phase = np.linspace(-1, 1, len(part))
-    line, _ = np.linalg.qr(np.polynomial.legendre.legvander(phase, degree))
-
-    def explained(shape: np.ndarray) -> float:
-        shape = shape - line @ (line.T @ shape)
-        return float((shape @ part) ** 2 / max(shape @ shape, 1e-12))
-
-    step = explained((place >= 0).astype(float))
-    slow = [
-        explained(np.clip(0.5 + (place - 0.25 * k * length) / length, 0.0, 1.0))
-        for length in (64, 128, 256, 384)
-        if length < len(part)
-        for k in (-2, -1, 0, 1, 2)
-    ]
-    # Where there is a drift already the doubt counts against the step.
-    return max(slow, default=0.0) > step + (_CHANCE if degree == 0 else 0.0)
-
-
-def _significance(part: np.ndarray, index: int, degree: int) -> float:
-    n = len(part)
-    smooth, _ = np.linalg.qr(np.polynomial.legendre.legvander(np.linspace(-1, 1, n), degree))
-    step = (np.arange(n) >= index).astype(float)
-    step -= smooth @ (smooth.T @ step)
-    size = np.sqrt((step**2).sum())
-    return float(step @ part / size) if size > 1e-9 else 0.0
