@@ -22,6 +22,7 @@ __all__ = ["AMPLIFIER_WIDTH", "RowNoise", "offsets_of", "remove_flicker", "row_g
 AMPLIFIER_WIDTH = 512
 _LEAST = 6
 _CLIP = 5.0
+_CHANCE = 4.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +168,7 @@ def trained(rows: RowNoise, offsets: np.ndarray) -> RowNoise:
     Rybicki & Press 1992, doi:10.1086/171845.
     """
     known = np.isfinite(offsets) & np.isfinite(rows.noise)
-    values = np.where(known, offsets, 0.0)
+    values = np.where(known, _centered(offsets), 0.0)
     # What all frames have in common is part of the template, not noise.
     usual = values.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
     values = np.where(known, values - usual, 0.0)
@@ -186,11 +187,22 @@ def trained(rows: RowNoise, offsets: np.ndarray) -> RowNoise:
     covariance = (vector * np.maximum(value, 0.0)) @ vector.T
     use = np.flatnonzero(np.isfinite(rows.noise))
     gain = np.zeros_like(covariance)
-    if use.size and covariance[0, 0] > 0:
+    # What chance makes of no row noise at all is no row noise.
+    chance = _CHANCE * np.mean(rows.noise[use]) * np.sqrt(2.0 / max(count[0], 1)) if use.size else 0
+    if correlation[0] <= chance:
+        covariance[:] = 0.0
+    elif use.size:
         seen = covariance[np.ix_(use, use)] + np.diag(rows.noise[use])
         gain[:, use] = np.linalg.solve(seen, covariance[use]).T
     left = covariance - gain @ covariance
     return dataclasses.replace(rows, gain=gain, left=0.5 * (left + left.T))
+
+
+def _centered(offsets: np.ndarray) -> np.ndarray:
+    """Take out what all groups of a frame have in common: that is background."""
+    known = np.isfinite(offsets)
+    count = np.maximum(known.sum(axis=1, keepdims=True), 1)
+    return offsets - np.where(known, offsets, 0.0).sum(axis=1, keepdims=True) / count
 
 
 def remove_flicker(
@@ -217,7 +229,7 @@ def remove_flicker(
         Corrected frames, zero where bad.
     """
     residuals = residuals_of(values, bad, template)
-    offsets = np.nan_to_num(offsets_of(residuals, rows, limit)) @ rows.gain.T
+    offsets = np.nan_to_num(_centered(offsets_of(residuals, rows, limit))) @ rows.gain.T
     out = values - offsets[:, rows.group]
     out[bad.frame, bad.pixel] = 0.0
     return out
