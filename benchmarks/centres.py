@@ -264,6 +264,7 @@ def tables(content: dict[str, Any]) -> str:
     ]
     for r in content["cases"]:
         both = {key: f"{r[key + '_x']:.2f}, {r[key + '_y']:.2f}" for key in ("cc", "gauss")}
+        both = {key: text.replace("nan, nan", "none") for key, text in both.items()}
         lines.append(
             f"| {r['name']} | {1e3 * r['bound_x']:.2f}, {1e3 * r['bound_y']:.2f} "
             f"| {r['psf_x']:.3f}, {r['psf_y']:.3f} | {r['limit']:.2f} "
@@ -323,10 +324,12 @@ def figure(content: dict[str, Any], path: Path) -> None:
             ax.plot(ratio, at, marks[k % 5], color=color, label=label, ms=6, mec="white", mew=0.4)
     ax.axvline(1, color="0.3", lw=1)
     ax.set_xscale("log")
-    ax.set_xlim(0.8, None)
+    ax.set_xlim(0.8, 60)
+    ax.set_xticks([1, 2, 5, 10, 20, 50], ["1", "2", "5", "10", "20", "50"])
+    ax.minorticks_off()
     ax.set_yticks(range(len(methods)), methods, fontsize=8)
     ax.set_ylim(len(methods) - 0.5, -0.5)
-    ax.grid(axis="x", which="both", color="0.92")
+    ax.grid(axis="x", color="0.92")
     for row in range(len(methods) - 1):
         ax.axhline(row + 0.5, color="0.9", lw=0.6)
     ax.set_axisbelow(True)
@@ -356,13 +359,18 @@ def main(arguments: list[str] | None = None) -> int:
     content |= {"wavefront_nm": 1e9 * WAVEFRONT, "cases": [], "responses": [], "compared": []}
     if wish.resume and (wish.out / "centres.json").exists():
         content = json.loads((wish.out / "centres.json").read_text(encoding="utf-8"))
-    done = {item["name"] for item in content["responses"]}
-    for name in [name for name in names if name not in done]:
-        content["compared"] += [compare(name, wish.peers)] if name in PEER_CASES else []
-        content["cases"].append(judge_case(name, wish.frames))
-        content["responses"].append(response(name, wish.response))
-        last = content["cases"][-1]
-        log.info("%s: %.3f %.3f; %s", name, last["psf_x"], last["psf_y"], content["responses"][-1])
+
+    def missing(part: str, name: str) -> bool:
+        return all(item["name"] != name for item in content[part])
+
+    for name in names:
+        if name in PEER_CASES and missing("compared", name):
+            content["compared"].append(compare(name, wish.peers))
+        if missing("cases", name):
+            content["cases"].append(judge_case(name, wish.frames))
+        if missing("responses", name):
+            content["responses"].append(response(name, wish.response))
+        log.info("%s is done", name)
         write_json(wish.out / "centres.json", content)
     for item in content["compared"]:
         limit = KERNEL_ALONE.get(item["name"])

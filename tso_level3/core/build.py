@@ -90,11 +90,11 @@ class TemplateBuilder:
                 image = self._registered(image, shifts)
                 template = self._template(image, noise)
         rounds = 3 if shifts is None else 6
-        for _ in range(rounds if len(self.values) >= FEW else 1):
+        for step in range(rounds if len(self.values) >= FEW else 1):
             residuals = self._fit(template, noise, shifts)
             noise = self._noise(image, residuals)
             if len(self.values) >= FEW:
-                image = self._improved(template, residuals)
+                image = self._improved(template, residuals, noise, again=step > 0)
             template = self._template(image, noise)
         self._fit(template, noise, shifts)
         noise = self._with_limit(noise)
@@ -229,7 +229,9 @@ class TemplateBuilder:
             self.scatter = _scatter(residuals)
         return residuals
 
-    def _improved(self, template: Template, residuals: np.ndarray) -> np.ndarray:
+    def _improved(
+        self, template: Template, residuals: np.ndarray, noise: Noise, *, again: bool
+    ) -> np.ndarray:
         """Add the mean residual, at the template's flux: the mean image without its blurring."""
         fit = self.repaired.fit
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -239,7 +241,15 @@ class TemplateBuilder:
         shift = np.rint(np.nan_to_num(np.stack([fit.x, fit.y], axis=1))).astype(int)
         if shift.any():
             scaled = self._moved_back(scaled, shift)
-        new = template.node((0, 0)).terms[0] + np.nan_to_num(_column_mean(scaled))
+        mean = np.nan_to_num(_column_mean(scaled))
+        if shift.any() and again:
+            # Undoing a blur amplifies noise with each round: only what stands out goes on.
+            full = np.zeros(self.layout.box.shape)
+            full.reshape(-1)[self.layout.index] = mean
+            typical = float(noise.total[~self.dead].mean()) / len(residuals)
+            part = without_noise(full, typical, patterns=False)
+            mean = part.reshape(-1)[self.layout.index]
+        new = template.node((0, 0)).terms[0] + mean
         return new - self._zero(new)
 
     def _moved_back(self, scaled: np.ndarray, shift: np.ndarray) -> np.ndarray:

@@ -112,7 +112,9 @@ class ShiftedImage:
         return self._cache["spline"](rows, columns, dx=ny, dy=nx)
 
 
-def without_noise(image: np.ndarray, variance: float, *, n_bins: int = 24) -> np.ndarray:
+def without_noise(
+    image: np.ndarray, variance: float, *, patterns: bool = True, n_bins: int = 24
+) -> np.ndarray:
     """Take out of an image what its noise explains, scale by scale (a Wiener filter).
 
     Parameters
@@ -121,6 +123,8 @@ def without_noise(image: np.ndarray, variance: float, *, n_bins: int = 24) -> np
         Image, finite.
     variance : float
         Mean variance of its pixels, at least.
+    patterns : bool
+        Whether to take the noise from the image's finest scales where that is more.
     n_bins : int
         Number of spatial frequencies that are told apart.
 
@@ -147,8 +151,8 @@ def without_noise(image: np.ndarray, variance: float, *, n_bins: int = 24) -> np
     power /= np.maximum(count, 1)
     # No telescope puts light into the corners of the frequency plane: what is there is noise, or
     # a pattern of the pixels that does not move with the star.
-    corner = waves[radius > 1.0]
-    variance = max(variance, float((corner**2).mean()))
+    if patterns:
+        variance = max(variance, float((waves[radius > 1.0] ** 2).mean()))
     share = np.clip(1.0 - variance / np.maximum(power, 1e-300), 0.0, 1.0)
     share = np.interp(place.ravel(), np.arange(n_bins) + 0.5, share).reshape(image.shape)
     return idctn(share * waves, norm="ortho")
