@@ -16,6 +16,9 @@ from tso_level3.frames import Pixels
 
 __all__ = ["gather", "measure"]
 
+# Pixels that are worked on at once: they fit into a processor's cache.
+_BLOCK = 120_000
+
 
 def gather(
     pixels: Pixels, index: np.ndarray, scale: float | np.ndarray, dq_mask: int
@@ -40,40 +43,63 @@ def gather(
         or error not finite, error zero or less.
     """
     n = len(pixels.values)
-    values = np.take(pixels.values.reshape(n, -1), index, axis=1).astype(np.float64)
+    flat = pixels.values.reshape(n, -1)
+    values = np.empty((n, len(index)))
+    wrong = np.zeros(flat.shape, bool)
+    step = max(1, _BLOCK // max(flat.shape[1], 1))
+    for first in range(0, n, step):
+        part = slice(first, first + step)
+        values[part] = np.take(flat[part], index, axis=1, mode="clip")
+        # The whole box is tested: that is quicker than taking the used pixels out first.
+        _mark(wrong[part], pixels, part, dq_mask)
     if np.ndim(scale):
         values *= np.asarray(scale).reshape(-1)[index]
     elif scale != 1.0:
         values *= scale
-    parts = [_not_finite(values)]
-    if pixels.dq is not None and dq_mask:
-        dq = pixels.dq.reshape(n, -1)
-        # Most chunks have bits set somewhere in the box; few of them are on used pixels.
-        parts.append(Bad.of(np.take(dq, index, axis=1) & dq.dtype.type(dq_mask)))
-    if pixels.errors is not None:
-        parts.append(_no_error(np.take(pixels.errors.reshape(n, -1), index, axis=1)))
-    bad = parts[0]
-    for part in parts[1:]:
-        bad = part if bad.frame.size == 0 else bad.join(part)
+    bad = _used(wrong, index)
     values[bad.frame, bad.pixel] = 0.0
+    more = _not_finite(values)
+    if more.frame.size:
+        values[more.frame, more.pixel] = 0.0
+        bad = bad.join(more)
     return values, bad
+
+
+def _mark(wrong: np.ndarray, pixels: Pixels, part: slice, dq_mask: int) -> None:
+    """Say which pixels of some frames the input calls bad."""
+    if pixels.errors is not None:
+        wrong |= _no_error(pixels.errors[part]).reshape(wrong.shape)
+    if pixels.dq is not None and dq_mask:
+        bits = pixels.dq[part] & pixels.dq.dtype.type(dq_mask)
+        wrong |= (bits != 0).reshape(wrong.shape)
+
+
+def _used(wrong: np.ndarray, index: np.ndarray) -> Bad:
+    """List the used pixels among those of a mask on the box, by frame and place."""
+    place = np.full(wrong.shape[1], -1)
+    place[index] = np.arange(len(index))
+    found = Bad.of(wrong)
+    pixel = place[found.pixel]
+    keep = pixel >= 0
+    return Bad(*np.divmod(np.sort(found.frame[keep] * len(index) + pixel[keep]), len(index)))
 
 
 def _not_finite(values: np.ndarray) -> Bad:
     # A sum is finite only where all its terms are.
-    rows = np.flatnonzero(~np.isfinite(values.sum(axis=1)))
+    with np.errstate(invalid="ignore", over="ignore"):
+        rows = np.flatnonzero(~np.isfinite(values @ np.ones(values.shape[1])))
     if rows.size == 0:
         return Bad.none()
     found = Bad.of(~np.isfinite(values[rows]))
     return Bad(rows[found.frame], found.pixel)
 
 
-def _no_error(errors: np.ndarray) -> Bad:
+def _no_error(errors: np.ndarray) -> np.ndarray:
     if errors.dtype == np.float32:
         # As integers, positive finite numbers are those from 1 to below infinity.
         bits = errors.view(np.uint32) - np.uint32(1)
-        return Bad.of(bits >= np.uint32(0x7F7FFFFF))
-    return Bad.of(~(np.isfinite(errors) & (errors > 0)))
+        return bits >= np.uint32(0x7F7FFFFF)
+    return ~(np.isfinite(errors) & (errors > 0))
 
 
 def measure(pixels: Pixels, plan: Plan, scale: float | np.ndarray) -> Measurement:
