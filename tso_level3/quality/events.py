@@ -17,6 +17,7 @@ import numpy as np
 from tso_level3.quality.event_sizes import dip_size, ramp_size, step_size
 from tso_level3.quality.motion import Disturbance, Motion, motion
 from tso_level3.quality.settling import Ramp, settling
+from tso_level3.quality.shape_series import ShapeSeries
 from tso_level3.quality.slow import is_slow, steepness
 from tso_level3.quality.steps import LEAST, Families, Scan, located, scan, step_response
 from tso_level3.quality.white import whiten
@@ -115,18 +116,19 @@ def find_events(
     rows = np.flatnonzero(np.isfinite(components).all(axis=1) & np.isfinite(place).all(axis=1))
     if len(rows) < LEAST_INTEGRATIONS:
         return ()
-    extra = np.stack([width_x, width_y, chi2], axis=1).astype(float)[rows]
-    extra, flux = _filled(extra), np.asarray(flux, float)[rows]
-    # Chi-square follows the star's photon noise, and so a transit, and what the projections hold.
-    strength = (components[rows] ** 2).sum(axis=1)
-    extra[:, 2] = _without(extra[:, 2], np.stack([flux, strength], axis=1))
-    # After a tilt residuals are as bright as the star, and a transit would show in them.
-    shape, families = _shape(components[rows] / _relative(flux)[:, None], extra, groups)
+    flux = np.asarray(flux, float)[rows]
+    shape = ShapeSeries.of(
+        components[rows],
+        widths=np.stack([width_x, width_y], axis=1).astype(float)[rows],
+        chi2=np.asarray(chi2, float)[rows],
+        place=place[rows],
+        flux=flux,
+        groups=groups,
+    )
     pointing = whiten(place[rows]).values
-    both = Families((np.eye(2),))
 
-    n_ramp, ramp = _ramp(shape, families, pointing, both)
-    tilts = _steps(shape[n_ramp:], families)
+    n_ramp, ramp = _ramp(shape, pointing)
+    tilts = _steps(shape, n_ramp)
     moved = motion(pointing[n_ramp:], threshold=_MOTION)
     kept = [(_Step(s.index + n_ramp, s.significance), k) for s, k in _sorted_out(tilts, moved)]
     events = _described(kept, moved.disturbances, rows, flux, n_ramp)
@@ -159,76 +161,45 @@ def _described(
     return events
 
 
-def _filled(values: np.ndarray) -> np.ndarray:
-    """Put medians where nothing is known."""
-    good = np.isfinite(values)
-    middle = [np.median(v[g]) if g.any() else 0.0 for v, g in zip(values.T, good.T, strict=True)]
-    return np.where(good, values, middle)
-
-
-def _relative(flux: np.ndarray) -> np.ndarray:
-    """Flux over its median, 1 where it is not known, within a factor of two."""
-    good = np.isfinite(flux)
-    middle = np.median(flux[good]) if good.any() else 0.0
-    if not middle > 0:
-        return np.ones(len(flux))
-    return np.clip(np.where(good, flux, middle) / middle, 0.5, 2.0)
-
-
-def _without(values: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Take out what follows other series linearly."""
-    others = _filled(others)
-    others = others - others.mean(axis=0)
-    size = others.std(axis=0)
-    others = others / np.where(size > 0, size, np.inf)
-    return values - others @ np.linalg.lstsq(others, values - values.mean(), rcond=None)[0]
-
-
-def _shape(
-    components: np.ndarray, extra: np.ndarray, groups: Sequence[np.ndarray]
-) -> tuple[np.ndarray, Families]:
-    """Whiten projections, widths and chi-square, and lay out where a tilt may point."""
-    n, k = components.shape
-    white = whiten(np.concatenate([components, extra], axis=1))
-    eye = np.eye(k + 3)
-    padded = [np.concatenate([g, np.zeros((3, g.shape[1]))]) for g in groups]
-    leading = [eye[:, :m] for m in (6, 16, k) if m <= k]
-    bases = [*padded, *leading, eye[:, k : k + 2], eye[:, k + 2 :]]
-    # More directions than integrations can carry are not looked at together.
-    bases = [basis for basis in bases if basis.shape[1] < n / 4]
-    return white.values, Families.of(bases, white.matrix)
-
-
-def _ramp(
-    shape: np.ndarray, families: Families, pointing: np.ndarray, both: Families
-) -> tuple[int, Ramp | None]:
+def _ramp(shape: ShapeSeries, pointing: np.ndarray) -> tuple[int, Ramp | None]:
     """Find the ramp at the start, in shape or pointing."""
-    found = [settling(shape, families), settling(pointing, both)]
+    looks = [*shape.looks(0, shape.n), (pointing, Families((np.eye(2),)))]
+    found = [settling(values, families) for values, families in looks]
     found = [ramp for ramp in found if ramp is not None and ramp.surprise >= _RAMP_SURPRISE]
     if not found:
         return 0, None
     ramp = max(found, key=lambda item: item.surprise)
-    return min(ramp.n_rows, len(shape) // 2), ramp
+    return min(ramp.n_rows, shape.n // 2), ramp
 
 
-def _steps(values: np.ndarray, families: Families) -> list[_Step]:
-    """Find the steps of the shape: the best of a stretch, then the best on each side of it."""
+def _steps(shape: ShapeSeries, first: int) -> list[_Step]:
+    """Find the steps of the shape: the best of a stretch, then the best on each side of it.
+
+    Places are counted from ``first``, where the search begins.
+    """
     out: list[_Step] = []
-    todo = [(0, len(values))]
+    todo = [(first, shape.n)]
     while todo:
         a, b = todo.pop()
-        part = values[a:b]
-        for degree in (0, 3):
-            best = scan(part, families, degree=degree)
-            if best is None or best.surprise < _SURPRISE:
-                best = None
-                break
-            step = _judged(part, best, families, degree)
-            if step is not None:
-                out.append(_Step(a + step.index, step.significance))
-                todo += [(a, a + step.index), (a + step.index, b)]
-                break
+        steps = [_best(values, families) for values, families in shape.looks(a, b)]
+        steps = [step for step in steps if step is not None]
+        if steps:
+            step = max(steps, key=lambda item: item.significance)
+            out.append(_Step(a - first + step.index, step.significance))
+            todo += [(a, a + step.index), (a + step.index, b)]
     return sorted(out, key=lambda step: step.index)
+
+
+def _best(values: np.ndarray, families: Families) -> _Step | None:
+    """Find the best step of a stretch, beside nothing and else beside a cubic."""
+    for degree in (0, 3):
+        best = scan(values, families, degree=degree)
+        if best is None or best.surprise < _SURPRISE:
+            return None
+        step = _judged(values, best, families, degree)
+        if step is not None:
+            return step
+    return None
 
 
 def _judged(values: np.ndarray, best: Scan, families: Families, degree: int) -> _Step | None:
