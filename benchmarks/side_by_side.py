@@ -339,9 +339,10 @@ def main() -> int:
             )
         mine = found["tso_level3"][0]
         level = None if mine is None else min(mine.scatter, mine.detrended)
-        if mine is not None and trial.name.endswith("auto"):
+        before = f"{trial.preset}, quiet"
+        if mine is not None and trial.name.endswith("auto") and before in kept:
             # Row noise is compared with the scatter before it was added.
-            level = mine.ppm / kept[f"{trial.preset}, quiet"]["tso_level3"][0]["ppm"]
+            level = mine.ppm / kept[before]["tso_level3"][0]["ppm"]
         if level is None or (trial.required and level > trial.required):
             missed.append(f"{trial.name}: {level}, required {trial.required}")
         kept[trial.name] = {
