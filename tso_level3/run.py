@@ -33,7 +33,7 @@ __all__ = ["measure", "photometry", "run"]
 
 log = logging.getLogger(__name__)
 
-_CHUNK_BYTES = 2_500_000
+_CHUNK_BYTES = 8_000_000
 _CHUNKS_A_BATCH = 16
 
 
