@@ -128,7 +128,9 @@ def test_all_forms_of_an_exposure_agree(segments):
 
 
 @pytest.mark.parametrize(
-    "wrap", [np.asarray, lambda a: list(a), lambda a: np.ma.masked_invalid(a)], ids=str
+    "wrap",
+    [np.asarray, lambda a: list(a), lambda a: np.ma.masked_invalid(a)],
+    ids=["array", "list", "masked array"],
 )
 def test_arrays(wrap):
     """`Step.call` used to die with an array."""

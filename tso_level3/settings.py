@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tso_level3.flags import dq_mask
 from tso_level3.fields import check, coerce
 from tso_level3.fields import parameter as _par
+from tso_level3.flags import dq_mask
 
 __all__ = ["Settings", "fields_of", "from_strings", "spec_text"]
 
@@ -94,7 +94,7 @@ class Settings:
         choices=("annulus", "annulus_clipped", "frame", "none"),
     )
     background_stat: str = _par(
-        "median",
+        "mean",
         "str",
         "statistic of the background pixels",
         choices=("median", "mean", "biweight"),

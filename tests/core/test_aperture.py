@@ -45,8 +45,9 @@ def test_moving_circles_agree_with_photutils_frame_by_frame(shift):
     sums, areas, noise = moving.sums(frames.reshape(23, -1), x, y, variance)
     for i in range(23):
         full = overlap(x[i], y[i], RADII, np.arange(64), np.arange(60))
-        np.testing.assert_allclose(noise[i], np.sum(full**2 * variance.reshape(60, 64), (1, 2)),
-                                   rtol=1e-10)
+        np.testing.assert_allclose(
+            noise[i], np.sum(full**2 * variance.reshape(60, 64), (1, 2)), rtol=1e-10
+        )
         for k, radius in enumerate(RADII):
             circle = CircularAperture((x[i], y[i]), radius)
             exact = circle.do_photometry(frames[i], method="exact")[0][0]
@@ -61,6 +62,7 @@ def test_moving_sums_do_not_depend_on_which_frames_come_together():
     rows, columns = np.mgrid[0:64, 0:64].reshape(2, -1)
     moving = MovingApertures.of(columns, rows, RADII)
     together = moving.sums(frames, x, y)[0]
-    alone = np.concatenate([moving.sums(frames[i : i + 1], x[i : i + 1], y[i : i + 1])[0]
-                            for i in range(40)])
+    alone = np.concatenate(
+        [moving.sums(frames[i : i + 1], x[i : i + 1], y[i : i + 1])[0] for i in range(40)]
+    )
     np.testing.assert_allclose(together, alone, rtol=1e-12)

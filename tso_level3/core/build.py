@@ -56,7 +56,8 @@ class TemplateBuilder:
         self.sample, self.settings = sample, settings
         self.values, self.bad, self.dead = values, bad, dead
         self.layout = sample.layout
-        self.constant = settings.background != "none"
+        # Where the star fills the frame nothing tells a constant from the star.
+        self.constant = settings.background != "none" and bool(self.layout.rings)
         keep = ~dead[bad.pixel]
         self.given = Bad(bad.frame[keep], bad.pixel[keep])
         self.ring = self._ring()
@@ -242,8 +243,9 @@ class TemplateBuilder:
         if shift.any():
             scaled = self._moved_back(scaled, shift)
         mean = np.nan_to_num(_column_mean(scaled))
-        if shift.any() and again:
-            # Undoing a blur amplifies noise with each round: only what stands out goes on.
+        if shift.any() and again and self.sample.mode.weak_lens:
+            # Undoing a blur amplifies noise with each round: only what stands out goes on. In
+            # focus the star is too small a part of the box to stand out of its mean spectrum.
             full = np.zeros(self.layout.box.shape)
             full.reshape(-1)[self.layout.index] = mean
             typical = float(noise.total[~self.dead].mean()) / len(residuals)
