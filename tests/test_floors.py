@@ -19,7 +19,9 @@ FLOORS = {
     "first_look": 3, "wishes": 3, "run": 3, "plots": 3, "report": 3,
     "simulate": 3, "simulated_settings": 3, "simulated_images": 3, "simulated_scene": 3,
     "simulated_header": 3, "simulated_files": 3,
-    "judgement": 3, "step_tables": 4, "step": 4, "step_errors": 4, "step_hosts": 4, "step_inputs": 4, "pipeline": 4,
+    "judgement": 3,
+    "step": 4, "step_errors": 4, "step_hosts": 4, "step_inputs": 4, "step_tables": 4,
+    "pipeline": 4,
     "crds_optional": 4, "parsfiles": 4, "cli": 4, "commands": 4, "demo": 4,
 }  # fmt: skip
 
@@ -92,6 +94,5 @@ def test_every_room_of_the_list_exists():
 
 
 def test_files_are_small():
-    long = {str(f.relative_to(ROOT)): n for f in FILES
-            if (n := f.read_text().count("\n")) > 450}
+    long = {str(f.relative_to(ROOT)): n for f in FILES if (n := f.read_text().count("\n")) > 450}
     assert not long

@@ -15,7 +15,9 @@ def test_importing_the_package_imports_nothing_heavy():
         "import sys, tso_level3, tso_level3._integration as i; i.get_steps();"
         f"print([m for m in {HEAVY!r} if m in sys.modules])"
     )
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert answer.stdout.strip() == "[]"
 
 
