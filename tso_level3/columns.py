@@ -163,7 +163,7 @@ APERTURES: tuple[Column, ...] = (
 
 EVENTS: tuple[Column, ...] = (
     _c("integration", "", "row of the first integration affected, from 0", dtype="i4"),
-    _c("kind", "", "tilt, jump or settling", dtype="U8"),
+    _c("kind", "", "tilt, jump, antenna or settling", dtype="U8"),
     _c("significance", "", "signal-to-noise of the step"),
     _c("size", "", "relative change of the flux in the quoted aperture"),
     _c("time", "d", "time of the first integration affected"),
