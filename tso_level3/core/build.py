@@ -90,8 +90,7 @@ class TemplateBuilder:
             if shifts is not None:
                 image = self._registered(image, shifts)
                 template = self._template(image, noise)
-        rounds = 3 if shifts is None else 6
-        for step in range(rounds if len(self.values) >= FEW else 1):
+        for step in range(3 if len(self.values) >= FEW else 1):
             residuals = self._fit(template, noise, shifts)
             noise = self._noise(image, residuals)
             if len(self.values) >= FEW:
