@@ -92,7 +92,7 @@ def crlb(
     >>> from tso_level3.psf.kernel import GaussianKernel
     >>> bound = crlb(GaussianKernel(2.0, 2.0), np.ones((41, 41)), flux=1e3, position=(20, 20))
     >>> round(bound.x, 4)  # sqrt(8 pi) sigma**2 / flux, and a little for the pixel
-    0.0204
+    0.0205
     """
     if hasattr(star, "evaluate"):
         image, slope_x, slope_y, flux = _of_kernel(star, variance, flux, position)
