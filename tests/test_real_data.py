@@ -89,7 +89,7 @@ def test_acquisition_images_of_the_guider_give_six_centres(shared_data):
     x, y = product.light_curve["gauss_x"], product.light_curve["gauss_y"]
     # The saturated core is a ring around (64.6, 94.2); the star drifts by less than a pixel.
     assert np.all(np.hypot(x - 64.6, y - 94.2) < 0.3)
-    assert np.all(np.hypot(np.diff(x), np.diff(y)) < 0.1)
+    assert np.all(np.hypot(np.diff(x), np.diff(y)) < 0.15)
     assert np.all(product.light_curve["psf_x"] - x < 0.5)
     assert cube.shape == (6, 128, 128)
 

@@ -34,6 +34,7 @@ _GLANCE = 11
 _SAMPLE = 192
 _SAMPLE_BYTES = 24_000_000
 _GLANCE_BYTES = 40_000_000
+_BAND = 300_000  # pixels
 #: Below this correlation with its kernel a star is too faint, or none.
 FAINT = 0.3
 # Farther than this [pix] from where it is expected no star is looked for.
@@ -197,56 +198,74 @@ def _sample_size(n_pixels: int) -> int:
 
 
 def _load(
-    exposure: Exposure, rows: np.ndarray, box: Box, tick: Any = None
+    exposure: Exposure, rows: np.ndarray, box: Box, tick: Any = None, *, variances: bool = True
 ) -> tuple[Pixels, float | np.ndarray]:
     """Read single frames from all segments; with all parts of the variance."""
-    parts: dict[str, list] = {item.name: [] for item in dataclasses.fields(Pixels)}
-    first = 0
+    names = [item.name for item in dataclasses.fields(Pixels)]
+    kept: dict[str, np.ndarray] = {}
+    missing: set[str] = set()
+    first, place = 0, 0
     scale: Any = None
     for segment in exposure.segments:
         own = segment.scale[box.slices] if np.ndim(segment.scale) else float(segment.scale)
+        scale = own if scale is None else scale
+        ratio = own / scale
         for row in rows[(rows >= first) & (rows < first + segment.n_frames)] - first:
-            pixels = segment.source.load(int(row), int(row) + 1, box, variances=True)
-            scale = own if scale is None else scale
-            ratio = own / scale
-            for name, kept in parts.items():
+            pixels = segment.source.load(int(row), int(row) + 1, box, variances=variances)
+            for name in names:
                 value = getattr(pixels, name)
-                if value is not None:
-                    value = value.copy()
-                    if name != "dq" and not np.all(ratio == 1.0):
-                        value = value * (ratio if name in ("values", "errors") else ratio**2)
-                kept.append(value)
+                if value is None:
+                    missing.add(name)
+                    continue
+                if name != "dq" and not np.all(ratio == 1.0):
+                    value = value * (ratio if name in ("values", "errors") else ratio**2)
+                # Room for all is made once: a list, and then its whole, would be twice as much.
+                if name not in kept:
+                    kept[name] = np.zeros((len(rows), *box.shape), value.dtype)
+                elif value.dtype.itemsize > kept[name].dtype.itemsize:
+                    kept[name] = kept[name].astype(value.dtype)
+                kept[name][place] = value[0]
+            place += 1
             if tick is not None:
                 tick(1)
         first += segment.n_frames
-    joined = {
-        name: None if any(item is None for item in kept) else np.concatenate(kept)
-        for name, kept in parts.items()
-    }
-    return Pixels(**joined), scale
+    return Pixels(
+        **{name: kept[name] for name in names if name in kept and name not in missing}
+    ), scale
 
 
 def _glance(exposure: Exposure, expected: tuple[float, float], settings: Settings) -> np.ndarray:
     """Make the median of a few whole frames, NaN where a pixel is bad in most of them."""
     ny, nx = exposure.shape
     count = int(np.clip(_GLANCE_BYTES // (8 * ny * nx), 3, _GLANCE))
-    pixels, scale = _load(exposure, _spread(exposure.n_int, count), Box(0, 0, nx, ny))
-    values = pixels.values * np.asarray(scale)
-    values = values.astype(float)
-    mask = dq_mask(settings.dq_bits)
-    if pixels.dq is not None and mask:
-        values[(pixels.dq & np.uint32(mask)) != 0] = np.nan
-    if pixels.errors is not None and exposure.has_errors:
-        values[~(np.isfinite(pixels.errors) & (pixels.errors > 0))] = np.nan
-    values[~np.isfinite(values)] = np.nan
-    if not np.isfinite(values).any():
-        raise ValueError(
-            f"{exposure.segments[0].name or 'array'}: no good pixel found in {len(values)} of "
-            f"{exposure.n_int} frames, expected an image of a star"
-        )
+    pixels, scale = _load(
+        exposure, _spread(exposure.n_int, count), Box(0, 0, nx, ny), variances=False
+    )
+    factor = np.broadcast_to(np.asarray(scale, float), (ny, nx))
+    mask = np.uint32(dq_mask(settings.dq_bits))
     middle = np.full((ny, nx), np.nan)
-    some = np.isfinite(values).any(axis=0)
-    middle[some] = np.nanmedian(values[:, some], axis=0)
+    # In bands: double precision for all at once would be several times the frames themselves.
+    step = max(1, _BAND // (len(pixels.values) * nx))
+    for band in (slice(first, first + step) for first in range(0, ny, step)):
+        values = pixels.values[:, band] * factor[band]
+        bad = ~np.isfinite(values)
+        if pixels.dq is not None and mask:
+            bad |= (pixels.dq[:, band] & mask) != 0
+        if pixels.errors is not None and exposure.has_errors:
+            errors = pixels.errors[:, band]
+            bad |= ~(np.isfinite(errors) & (errors > 0))
+        values[bad] = np.inf
+        values.sort(axis=0)
+        good = len(values) - bad.sum(axis=0)
+        low, high = (np.maximum(good - 1, 0) // 2)[None], (good // 2)[None]
+        high = np.minimum(high, len(values) - 1)
+        low, high = (np.take_along_axis(values, place, axis=0)[0] for place in (low, high))
+        middle[band] = np.where(good > 0, 0.5 * (low + high), np.nan)
+    if not np.isfinite(middle).any():
+        raise ValueError(
+            f"{exposure.segments[0].name or 'array'}: no good pixel found in {len(pixels.values)} "
+            f"of {exposure.n_int} frames, expected an image of a star"
+        )
     return middle
 
 

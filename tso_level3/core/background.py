@@ -59,33 +59,41 @@ def background_of(
     Background
         The background; NaN where a frame has no good pixel in the ring.
     """
-    n = len(residuals)
-    values = residuals[:, ring]
-    area = np.full(n, float(len(ring)))
+    n, k = len(residuals), len(ring)
+    # Indexing [:, ring] would lay the answer out pixel by pixel.
+    values = np.take(residuals, ring, axis=1, mode="clip")
     place = np.full(residuals.shape[1], -1)
-    place[ring] = np.arange(len(ring))
+    place[ring] = np.arange(k)
     inside = place[bad.pixel] >= 0
     frames, pixels = bad.frame[inside], place[bad.pixel[inside]]
-    np.subtract.at(area, frames, 1.0)
-    holed = np.unique(frames)
-    values[frames, pixels] = np.nan
-    level, square = np.full(n, np.nan), np.full(n, np.nan)
-    whole = np.ones(n, bool)
-    whole[holed] = False
-    rows = np.flatnonzero(whole)
-    if rows.size and len(ring):
-        part = values if rows.size == n else values[rows]
-        square[rows] = np.einsum("ij,ij->i", part, part)
-        level[rows] = location(part, stat)
+    area = k - np.bincount(frames, minlength=n).astype(float)
+    values[frames, pixels] = 0.0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        square = np.einsum("ij,ij->i", values, values) / area
+        level = (values @ np.ones(k)) / area
+        if stat == "median":
+            spread = np.sqrt(np.maximum(square - level**2, 0.0))
+            values[frames, pixels] = np.inf
+            level = _medians(values, area.astype(int), level, spread)
+        elif stat != "mean":
+            values[frames, pixels] = np.nan
+            level = _each(values, np.unique(frames), stat)
+        variance = np.maximum(square - level**2, 0.0)
+        error = _EFFICIENCY[stat] * np.sqrt(variance / area)
+    return Background(level + added, error, area)
+
+
+def _each(values: np.ndarray, holed: np.ndarray, stat: str) -> np.ndarray:
+    """Compute a statistic of whole rows together, and of rows with NaN one by one."""
+    level = np.full(len(values), np.nan)
+    whole = np.setdiff1d(np.arange(len(values)), holed)
+    if whole.size and values.shape[1]:
+        level[whole] = location(values[whole], stat)
     for row in holed:
         good = values[row][np.isfinite(values[row])]
         if good.size:
-            square[row] = good @ good
             level[row] = location(good[None], stat)[0]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        variance = np.maximum(square / area - level**2, 0.0)
-        error = _EFFICIENCY[stat] * np.sqrt(variance / area)
-    return Background(level + added, error, area)
+    return level
 
 
 def location(values: np.ndarray, stat: str) -> np.ndarray:
@@ -124,30 +132,55 @@ def location(values: np.ndarray, stat: str) -> np.ndarray:
     return middle[:, 0] + np.where(total > 0, shift, 0.0)
 
 
-# Below this many values a plain partition is as quick.
-_WINDOWED = 2000
+# Half the window round the mean, in standard errors of it: the median of noise lies inside.
+_WINDOW = 6.0
 
 
 def _median(values: np.ndarray) -> np.ndarray:
-    """Compute exact medians: only what lies in a window round the mean has to be ordered."""
+    """Compute exact medians of finite values."""
     n, k = values.shape
-    if k < _WINDOWED:
-        return np.median(values, axis=1)
-    mean = values.mean(axis=1)
-    spread = values.std(axis=1)
-    out = np.empty(n)
-    lower, upper = (k - 1) // 2, k // 2
-    for i in range(n):
-        row = values[i]
-        low, high = mean[i] - 0.2 * spread[i], mean[i] + 0.2 * spread[i]
-        below = np.count_nonzero(row < low)
-        window = row[(row >= low) & (row <= high)]
-        first, last = lower - below, upper - below
-        if 0 <= first and last < window.size:
-            part = np.partition(window, (first, last))
-            out[i] = 0.5 * (part[first] + part[last])
-        else:
-            out[i] = np.median(row)
+    if k == 0:
+        return np.full(n, np.nan)
+    return _medians(values, np.full(n, k), values.mean(axis=1), values.std(axis=1))
+
+
+def _medians(
+    values: np.ndarray, count: np.ndarray, mean: np.ndarray, spread: np.ndarray
+) -> np.ndarray:
+    """Compute exact medians: only what lies in a window round the mean has to be ordered.
+
+    Parameters
+    ----------
+    values : ndarray, (n, k)
+        Values; infinite where they do not count.
+    count : ndarray, (n,), int
+        How many count.
+    mean, spread : ndarray, (n,)
+        Their mean and standard deviation.
+
+    Returns
+    -------
+    ndarray, (n,)
+        The medians; NaN where nothing counts.
+    """
+    n, k = values.shape
+    reach = _WINDOW * spread / np.sqrt(count)
+    low, high = (mean - reach)[:, None], (mean + reach)[:, None]
+    below = np.array([np.count_nonzero(row) for row in values < low])
+    flat = np.flatnonzero((values >= low) & (values <= high))
+    frame = flat // k if k else flat
+    held = np.bincount(frame, minlength=n)
+    begin = np.cumsum(held) - held
+    window = np.full((n, max(held.max(initial=0), 1)), np.inf)
+    window[frame, np.arange(flat.size) - begin[frame]] = values.reshape(-1)[flat]
+    window.sort(axis=1)
+    first, last = (count - 1) // 2 - below, count // 2 - below
+    caught = (first >= 0) & (last < held)
+    row = np.arange(n)
+    out = 0.5 * (window[row, np.where(caught, first, 0)] + window[row, np.where(caught, last, 0)])
+    for i in np.flatnonzero(~caught):
+        good = np.sort(values[i])[: count[i]]
+        out[i] = np.median(good) if good.size else np.nan
     return out
 
 

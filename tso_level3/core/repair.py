@@ -13,12 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tso_level3.core.template import Bad, Fit, Template, fit_frames
+from tso_level3.core.template import Bad, Fit, Template, by_node, fit_frames
 
 __all__ = ["Repaired", "find_and_fit"]
 
 _STRONGEST = 0.3
 _MAX_ROUNDS = 8
+# Pixels that are worked on at once.
+_BLOCK = 120_000
 # More departures than this part of the subframe, and than this number, are a change of the image.
 _CHANGED = 0.02
 _CHANGED_PIXELS = 12
@@ -84,7 +86,7 @@ def find_and_fit(
     n, n_fit = len(images), len(template.weights)
     images[given.frame, given.pixel] = 0.0
     fit = fit_frames(template, images[:, :n_fit], given, start=start)
-    residuals = images - fit.model(template)
+    residuals = _less_model(images, fit, template)
     residuals[given.frame, given.pixel] = 0.0
     outlier = np.zeros(n, bool)
     bad = given
@@ -107,12 +109,32 @@ def find_and_fit(
 def _hits(residuals: np.ndarray, limit: np.ndarray, sigma: float) -> Bad:
     """List the pixels beyond the limit."""
     reach = sigma * limit
-    # One pass finds the few frames that have any.
-    rows = np.flatnonzero(((residuals > reach) | (residuals < -reach)).any(axis=1))
-    if rows.size == 0:
-        return Bad.none()
-    found = Bad.of(np.abs(residuals[rows]) > reach)
-    return Bad(rows[found.frame], found.pixel)
+    found = np.empty(residuals.shape, bool)
+    for part in _blocks(len(residuals), residuals.shape[1]):
+        np.greater(np.abs(residuals[part]), reach, out=found[part])
+    return Bad.of(found)
+
+
+def _blocks(n: int, width: int) -> list[slice]:
+    """Cut rows into runs that fit into a processor's cache."""
+    step = max(1, _BLOCK // max(width, 1))
+    return [slice(first, min(first + step, n)) for first in range(0, n, step)]
+
+
+def _less_model(images: np.ndarray, fit: Fit, template: Template) -> np.ndarray:
+    """Subtract the fitted model."""
+    out = np.empty_like(images)
+    for key, rows in by_node(fit.nodes):
+        terms = template.node(key).terms
+        whole = len(rows) == len(images)
+        for part in _blocks(len(rows), images.shape[1]):
+            if whole:
+                np.matmul(fit.coefficients[part], terms, out=out[part])
+                np.subtract(images[part], out[part], out=out[part])
+            else:
+                some = rows[part]
+                out[some] = images[some] - fit.coefficients[some] @ terms
+    return out
 
 
 def _drop(bad: Bad, rows: np.ndarray) -> Bad:
