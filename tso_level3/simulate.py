@@ -197,11 +197,11 @@ def simulate_files(sim: Simulation, folder: str | Path) -> SimulatedFiles:
         for frames in simulate_frames(scene):
             for writer in writers:
                 writer.write(frames)
+        segments = tuple(writer.close() for writer in writers)
     except BaseException:
         for writer in writers:
             writer.discard()
         raise
-    segments = tuple(writer.close() for writer in writers)
     association = files.write_association(sim, segments, folder)
     truth = folder / f"{files.root_name(sim)}_truth.ecsv"
     scene.truth.write(truth, format="ascii.ecsv", overwrite=True)

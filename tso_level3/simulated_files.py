@@ -85,8 +85,10 @@ class SegmentWriter:
         self._part = self.path.with_name(self.path.name + ".part")
         self._frame_bytes = 4 * sim.shape[0] * sim.shape[1]
         self._offsets: dict[str, int] = {}
-        self._file = self._part.open("wb", buffering=0)
+        self._file = None
         try:
+            # Inside, since Ctrl-C may come as soon as the file is there.
+            self._file = self._part.open("wb", buffering=0)
             with tempfile.TemporaryDirectory() as scratch:
                 skeleton = Path(scratch) / self.path.name
                 _write_skeleton(scene, segment, skeleton)
@@ -144,7 +146,8 @@ class SegmentWriter:
 
     def discard(self) -> None:
         """Leave nothing of an unfinished file."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         self._part.unlink(missing_ok=True)
 
 
