@@ -9,9 +9,11 @@ depends on one coordinate alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+
+from tso_level3.core.kept import Kept
 
 __all__ = ["MovingApertures", "overlap", "overlap_each", "overlap_pixels"]
 
@@ -135,7 +137,7 @@ class MovingApertures:
     columns: np.ndarray
     rows: np.ndarray
     radii: np.ndarray
-    _cells: dict
+    _kept: Kept = field(default_factory=Kept, init=False)
 
     #: Side of a cell of the grid of centres [pix].
     CELL = 0.25
@@ -156,25 +158,7 @@ class MovingApertures:
         MovingApertures
             The apertures.
         """
-        return cls(np.asarray(columns), np.asarray(rows), np.asarray(radii, float), {})
-
-    def weights(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Compute all overlaps of a few frames.
-
-        Parameters
-        ----------
-        x, y : ndarray, (m,)
-            Centres, 0-based.
-
-        Returns
-        -------
-        ndarray, (m, n_radii, n)
-            Fractions 0 to 1.
-        """
-        out = np.empty((len(x), len(self.radii), len(self.columns)))
-        for i in range(len(x)):
-            out[i] = overlap_pixels(x[i], y[i], self.radii, self.columns, self.rows)
-        return out
+        return cls(np.asarray(columns), np.asarray(rows), np.asarray(radii, float))
 
     def sums(self, images: np.ndarray, x: np.ndarray, y: np.ndarray, *planes: np.ndarray) -> list:
         """Sum frames in circles around their own centres.
@@ -207,22 +191,22 @@ class MovingApertures:
                 target[rows] = values
         return out
 
-    def _cell(self, key: tuple[int, int]) -> list:
+    def _cell(self, key: tuple[int, int]) -> tuple[np.ndarray, list]:
         """Sort the pixels for centres within a cell: inside each circle, or near its edge."""
-        if key not in self._cells:
-            x0, y0 = (key[0] + 0.5) * self.CELL, (key[1] + 0.5) * self.CELL
-            distance = np.hypot(self.columns - x0, self.rows - y0)
-            # Half a pixel's diagonal, and half a cell's.
-            reach = (0.5 + 0.5 * self.CELL) * np.sqrt(2.0)
-            inner = (distance[None] < self.radii[:, None] - reach).astype(float)
-            edges = [
-                _Edge.of(self.columns, self.rows, np.flatnonzero(np.abs(distance - r) <= reach))
-                for r in self.radii
-            ]
-            if len(self._cells) > 64:
-                self._cells.clear()
-            self._cells[key] = (inner, edges)
-        return self._cells[key]
+        size = 8 * len(self.radii) * len(self.columns)
+        return self._kept.get(key, lambda: self._sorted(key), size)
+
+    def _sorted(self, key: tuple[int, int]) -> tuple[np.ndarray, list]:
+        x0, y0 = (key[0] + 0.5) * self.CELL, (key[1] + 0.5) * self.CELL
+        distance = np.hypot(self.columns - x0, self.rows - y0)
+        # Half a pixel's diagonal, and half a cell's.
+        reach = (0.5 + 0.5 * self.CELL) * np.sqrt(2.0)
+        inner = (distance[None] < self.radii[:, None] - reach).astype(float)
+        edges = [
+            _Edge.of(self.columns, self.rows, np.flatnonzero(np.abs(distance - r) <= reach))
+            for r in self.radii
+        ]
+        return inner, edges
 
     def _sums_in_cell(
         self, cell: tuple, images: np.ndarray, x: np.ndarray, y: np.ndarray, planes: tuple

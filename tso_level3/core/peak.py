@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from tso_level3.core.kept import Kept
+
 __all__ = ["Correlator", "Peaks", "node_of"]
 
 #: Distance between the nodes [pix].
 STEP = 0.1
-# Memory for the series of all nodes that are kept [bytes].
-_KEPT = 40e6
 # With the fifth order a peak is good to 1e-6 pixels where the next node is as near.
 _DEGREE = 5
 _ORDERS = [(n - j, j) for n in range(_DEGREE + 1) for j in range(n + 1)]
@@ -86,11 +86,7 @@ class Correlator:
     columns: np.ndarray
     rows: np.ndarray
     good: np.ndarray
-    _nodes: dict = field(default_factory=dict)
-
-    def __getstate__(self) -> dict:
-        """Leave out what is quicker made again than sent."""
-        return {**self.__dict__, "_nodes": {}}
+    _kept: Kept = field(default_factory=Kept, init=False)
 
     def functionals(self, node: tuple[int, int]) -> np.ndarray:
         """Make the weights of the Taylor coefficients about a node.
@@ -105,21 +101,21 @@ class Correlator:
         ndarray, (21, ny * nx)
             One row a coefficient of the covariance with the normalised kernel.
         """
-        if node not in self._nodes:
-            if len(self._nodes) * self.good.size * 8 * len(_ORDERS) > _KEPT:
-                self._nodes.clear()
-            u = self.columns - (self.x + STEP * node[0])
-            v = self.rows - (self.y + STEP * node[1])
-            parts = [
-                (-1.0) ** (a + b)
-                / (_FACTORIAL[a] * _FACTORIAL[b])
-                * self.kernel.evaluate(u, v, a, b).ravel()
-                for a, b in _ORDERS
-            ]
-            terms = np.stack(parts) * self.good
-            terms -= (terms.sum(axis=1) / self.good.sum())[:, None] * self.good
-            self._nodes[node] = _normalised(terms)
-        return self._nodes[node]
+        size = 8 * len(_ORDERS) * self.good.size
+        return self._kept.get(node, lambda: self._functionals(node), size)
+
+    def _functionals(self, node: tuple[int, int]) -> np.ndarray:
+        u = self.columns - (self.x + STEP * node[0])
+        v = self.rows - (self.y + STEP * node[1])
+        parts = [
+            (-1.0) ** (a + b)
+            / (_FACTORIAL[a] * _FACTORIAL[b])
+            * self.kernel.evaluate(u, v, a, b).ravel()
+            for a, b in _ORDERS
+        ]
+        terms = np.stack(parts) * self.good
+        terms -= (terms.sum(axis=1) / self.good.sum())[:, None] * self.good
+        return _normalised(terms)
 
     def peaks(self, images: np.ndarray, x: np.ndarray, y: np.ndarray) -> Peaks:
         """Find the peak near a given shift.

@@ -9,6 +9,8 @@ import numpy as np
 from scipy.fft import dctn, idctn
 from scipy.interpolate import RectBivariateSpline
 
+from tso_level3.core.kept import Kept
+
 __all__ = ["ShiftedImage", "without_noise"]
 
 
@@ -43,11 +45,8 @@ class ShiftedImage:
     y: float
     flux: float
     rest: np.ndarray | None = None
-    _cache: dict = field(default_factory=dict)
-
-    def __getstate__(self) -> dict:
-        """Leave out what is quicker made again than sent."""
-        return {**self.__dict__, "_cache": {}}
+    _kept: Kept = field(default_factory=Kept, init=False)
+    _moves: Kept = field(default_factory=lambda: Kept(8_000_000), init=False)
 
     def at(
         self, sx: float, sy: float, nx: int, ny: int, pixels: tuple[np.ndarray, np.ndarray]
@@ -71,9 +70,8 @@ class ShiftedImage:
         columns, rows = pixels[0] - self.origin[0], pixels[1] - self.origin[1]
         key = (float(sx), float(sy), nx, ny)
         # A fit asks for the subframe and then for all pixels of the same shift.
-        if self._cache.get("key") != key:
-            self._cache["key"], self._cache["moved"] = key, self._moved(*key)
-        return self._cache["moved"][rows, columns]
+        moved = self._moves.get(key, lambda: self._moved(*key), self.image.nbytes)
+        return moved[rows, columns]
 
     def _moved(self, sx: float, sy: float, nx: int, ny: int) -> np.ndarray:
         if nx == 0 and ny == 0 and sx == 0 and sy == 0:
@@ -84,15 +82,13 @@ class ShiftedImage:
         if self.rest is not None:
             moved += self._spline(self.rest, sx, sy, nx, ny)
         if nx == 0 and ny == 0:
-            moved += self._still()
+            moved += self._kept.get("still", self._still)
         return moved
 
     def _still(self) -> np.ndarray:
         """Give the part of the image that does not move: its noise."""
-        if "still" not in self._cache:
-            still = self.image - self._rendered(0.0, 0.0, 0, 0)
-            self._cache["still"] = still if self.rest is None else still - self.rest
-        return self._cache["still"]
+        still = self.image - self._rendered(0.0, 0.0, 0, 0)
+        return still if self.rest is None else still - self.rest
 
     def _rendered(self, sx: float, sy: float, nx: int, ny: int) -> np.ndarray:
         height, width = self.image.shape
@@ -102,14 +98,16 @@ class ShiftedImage:
 
     def _spline(self, image: np.ndarray, sx: float, sy: float, nx: int, ny: int) -> np.ndarray:
         height, width = image.shape
-        if "spline" not in self._cache:
-            order = min(5, height - 1, width - 1)
-            self._cache["spline"] = RectBivariateSpline(
+        order = min(5, height - 1, width - 1)
+        spline = self._kept.get(
+            "spline",
+            lambda: RectBivariateSpline(
                 np.arange(height), np.arange(width), image, kx=order, ky=order
-            )
+            ),
+        )
         rows = np.clip(np.arange(height) - sy, 0, height - 1)
         columns = np.clip(np.arange(width) - sx, 0, width - 1)
-        return self._cache["spline"](rows, columns, dx=ny, dy=nx)
+        return spline(rows, columns, dx=ny, dy=nx)
 
 
 def without_noise(

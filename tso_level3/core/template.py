@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tso_level3.core.kept import Kept
 from tso_level3.core.peak import STEP, node_of
 from tso_level3.core.shift import ShiftedImage
 
@@ -165,11 +166,7 @@ class Template:
     weights: np.ndarray
     variance: np.ndarray
     constant: bool = True
-    _nodes: dict = field(default_factory=dict)
-
-    def __getstate__(self) -> dict:
-        """Leave out what is quicker made again than sent."""
-        return {**self.__dict__, "_nodes": {}}
+    _kept: Kept = field(default_factory=Kept, init=False)
 
     @property
     def n_terms(self) -> int:
@@ -179,12 +176,13 @@ class Template:
     @property
     def variance_factor(self) -> np.ndarray:
         """Variance of each coefficient over what inverse-variance weights would say, (n_terms,)."""
-        if "factor" not in self._nodes:
-            node = self.node((0, 0))
-            spread = (node.right * self.variance[:, None]).T @ node.right
-            full = node.covariance @ spread @ node.covariance
-            self._nodes["factor"] = np.diagonal(full) / np.diagonal(node.covariance)
-        return self._nodes["factor"]
+        return self._kept.get("factor", self._variance_factor)
+
+    def _variance_factor(self) -> np.ndarray:
+        node = self.node((0, 0))
+        spread = (node.right * self.variance[:, None]).T @ node.right
+        full = node.covariance @ spread @ node.covariance
+        return np.diagonal(full) / np.diagonal(node.covariance)
 
     def node(self, key: tuple[int, int]) -> Node:
         """Make the linear model about a node.
@@ -199,11 +197,8 @@ class Template:
         Node
             The model; kept for the next call.
         """
-        if key not in self._nodes:
-            if len(self._nodes) > 100:
-                self._nodes.clear()
-            self._nodes[key] = self._make(key)
-        return self._nodes[key]
+        size = 8 * self.n_terms * (len(self.columns) + len(self.weights))
+        return self._kept.get(key, lambda: self._make(key), size)
 
     def _make(self, key: tuple[int, int]) -> Node:
         sx, sy = STEP * key[0], STEP * key[1]

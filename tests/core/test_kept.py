@@ -1,0 +1,35 @@
+"""What is kept is bounded, and shared by threads."""
+
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+from tso_level3.core.kept import Kept
+
+
+def test_it_holds_no_more_than_its_room():
+    kept = Kept(room=100)
+    for key in range(50):
+        assert kept.get(key, lambda k=key: k + 1, size=30) == key + 1
+        assert len(kept) <= 3
+
+
+def test_a_value_is_made_once():
+    made = []
+    kept = Kept()
+    for _ in range(3):
+        assert kept.get("a", lambda: made.append(1) or 7) == 7
+    assert len(made) == 1
+
+
+def test_it_travels_empty():
+    kept = Kept(room=100)
+    kept.get("a", lambda: 1)
+    assert len(pickle.loads(pickle.dumps(kept))) == 0
+
+
+def test_threads_get_the_value_of_their_own_key():
+    # used to: another thread emptied it, or put another value there, between test and return
+    kept = Kept(room=3)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda k: kept.get(k % 5, lambda: k % 5 + 1, size=1), range(4000)))
+    assert found == [k % 5 + 1 for k in range(4000)]
