@@ -22,7 +22,8 @@ import numpy as np
 from common import MACHINE, Case, make_case, settings_of, write_json
 
 from tso_level3.core.aperture import overlap
-from tso_level3.quality.detrend import detrend, robust_scatter
+from tso_level3.core.robust import robust
+from tso_level3.quality.detrend import detrend
 from tso_level3.run import run
 from tso_level3.settings import Settings
 from tso_level3.simulate import Tilt
@@ -160,7 +161,7 @@ def judged(
     design = np.stack([np.ones_like(phase), shape, phase, *vectors.values()], axis=1)
     relative = flux / np.nanmedian(flux[~inside])
     good = np.isfinite(relative)
-    good &= np.abs(ratio - 1.0) < 5 * robust_scatter(ratio)
+    good &= np.abs(ratio - 1.0) < 5 * robust(ratio)
     solution, *_ = np.linalg.lstsq(design[good], relative[good], rcond=None)
     residual = relative[good] - design[good] @ solution
     covariance = np.linalg.inv(design[good].T @ design[good])
@@ -180,7 +181,7 @@ def judged(
 def clipped_scatter(values: np.ndarray) -> float:
     """Standard deviation without what is more than 5 robust ones from the median."""
     values = values[np.isfinite(values)]
-    return float(values[np.abs(values - np.median(values)) < 5 * robust_scatter(values)].std())
+    return float(values[np.abs(values - np.median(values)) < 5 * robust(values)].std())
 
 
 def own(trial: Trial, case: Case) -> tuple[Judged, str]:

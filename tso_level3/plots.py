@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tso_level3.atomic import replacing
+from tso_level3.core.robust import MAD, robust
 from tso_level3.flags import Flag
-from tso_level3.quality.detrend import robust_scatter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,7 +62,7 @@ def bin_means(
         here = np.flatnonzero(place == number)
         off = np.abs(values[here] - np.median(values[here]))
         # The bin's own scatter: a bin in the ingress is wider than the noise.
-        here = here[off <= 5.0 * max(1.4826 * np.median(off), np.median(errors[here]))]
+        here = here[off <= 5.0 * max(MAD * np.median(off), np.median(errors[here]))]
         if len(here) >= 2:
             formal = np.sqrt(np.sum(errors[here] ** 2)) / len(here)
             spread = np.std(values[here], ddof=1) / np.sqrt(len(here))
@@ -361,7 +361,7 @@ def _write_facts(axis: Axes, model: TSOLightCurveModel) -> None:
     # From differences of neighbours: the transit is no scatter.
     finite = flux[np.isfinite(flux)]
     if len(finite) > 2:
-        step = robust_scatter(np.diff(finite)) / np.sqrt(2.0) / abs(np.median(finite))
+        step = robust(np.diff(finite)) / np.sqrt(2.0) / abs(np.median(finite))
         lines.append(f"point to point: {step * 1e6:.0f} ppm")
     lines.append(f"integrations: {len(flux)}")
     marked = int(np.bitwise_or.reduce([int(bits) for bits, *_ in _MARKED]))

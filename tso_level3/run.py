@@ -15,6 +15,7 @@ import numpy as np
 from tso_level3._version import __version__
 from tso_level3.core.measure import measure as measure_chunk
 from tso_level3.core.plan import Measurement, Plan
+from tso_level3.core.robust import median, robust
 from tso_level3.executors import mapped, one_thread, pool
 from tso_level3.first_look import first_look
 from tso_level3.frames import Box, Exposure, Picture, Result, Segment
@@ -274,13 +275,8 @@ def _over_bound(found: Measurement, plan: Plan) -> dict[str, float]:
     out = {}
     for k, axis in enumerate("xy"):
         steps = np.diff(found.psf[:, k])
-        steps = steps[np.isfinite(steps)]
-        errors = found.psf_err[:, k]
-        errors = errors[np.isfinite(errors)]
-        bound = np.median(errors) if errors.size else np.nan
-        scatter = np.nan
-        if steps.size >= 10:
-            scatter = 1.4826 * np.median(np.abs(steps - np.median(steps))) / np.sqrt(2)
+        bound = median(found.psf_err[:, k])
+        scatter = robust(steps) / np.sqrt(2) if np.isfinite(steps).sum() >= 10 else np.nan
         out[f"scatter_{axis}"] = float(scatter)
         out[f"bound_{axis}"] = float(bound)
         out[f"ratio_{axis}"] = float(scatter / bound) if bound > 0 else np.nan

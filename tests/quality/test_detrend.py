@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tso_level3.quality.detrend import detrend, robust_scatter
+from tso_level3.core.robust import robust
+from tso_level3.quality.detrend import detrend
 
 N_INT = 600
 NOISE = 300e-6
@@ -169,8 +170,8 @@ def test_vector_without_values_is_named(scene):
         run(scene)
 
 
-def test_robust_scatter():
+def test_robust():
     values = np.random.default_rng(5).normal(10.0, 2.0, 20000)
     values[:100] = 1e6
-    assert robust_scatter(values) == pytest.approx(2.0, rel=0.04)
-    assert np.isnan(robust_scatter(np.array([np.nan])))
+    assert robust(values) == pytest.approx(2.0, rel=0.04)
+    assert np.isnan(robust(np.array([np.nan])))

@@ -12,6 +12,7 @@ from tso_level3.core import noise as noise_model
 from tso_level3.core.peak import Correlator
 from tso_level3.core.plan import Noise
 from tso_level3.core.repair import find_and_fit
+from tso_level3.core.robust import MAD
 from tso_level3.core.shift import ShiftedImage, without_noise
 from tso_level3.core.template import Bad, Template
 from tso_level3.core.zero_point import Place, place_kernel
@@ -347,7 +348,7 @@ def _scatter(residuals: np.ndarray) -> np.ndarray:
     out = np.full(residuals.shape[1], np.nan)
     for columns in (whole, ~whole):
         if columns.any() and len(size):
-            out[columns] = 1.4826 * noise_model.column_median(size[:, columns])
+            out[columns] = MAD * noise_model.column_median(size[:, columns])
     return out
 
 

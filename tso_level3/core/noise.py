@@ -11,6 +11,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 from tso_level3.core.plan import Noise
+from tso_level3.core.robust import MAD
 
 __all__ = [
     "column_median",
@@ -21,7 +22,6 @@ __all__ = [
     "with_changes",
 ]
 
-_MAD = 1.4826022185056018
 _FEW = 5
 # How far squared errors of pixels with the same signal differ, relatively: by their read noise,
 # and by the error of the flat.
@@ -49,7 +49,7 @@ def robust_scatter(residuals: np.ndarray) -> np.ndarray:
     ndarray, (k,)
         Standard deviations of normal noise; NaN where nothing is known.
     """
-    return _MAD * column_median(np.abs(residuals - column_median(residuals)))
+    return MAD * column_median(np.abs(residuals - column_median(residuals)))
 
 
 def column_median(values: np.ndarray) -> np.ndarray:

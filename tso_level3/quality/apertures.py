@@ -9,6 +9,7 @@ import numpy as np
 
 from tso_level3.columns import APERTURES, GRID
 from tso_level3.core.plan import Measurement, Plan
+from tso_level3.core.robust import median
 from tso_level3.quality.noise import Scatter, bin_size, counted, scatter_of, shared
 from tso_level3.quality.pixel_phase import pointing_noise
 
@@ -160,7 +161,7 @@ def judge(
     is_psf = best == len(rows) - 1
     annulus = 0 if is_psf else best // n_radii
     radius = int(np.argmin(np.abs(plan.radii - wish.radius))) if is_psf else best % n_radii
-    area = np.nanmedian(found.areas, axis=0)
+    area = [median(column) for column in found.areas.T]
     quoted = [{**rows[annulus * n_radii + r], "area": area[r]} for r in range(n_radii)] + [
         {**rows[-1], "area": np.nan}
     ]
@@ -180,17 +181,17 @@ def _expected(found: Measurement, annulus: int, radius: int) -> dict[str, float]
     total = found.variance[:, radius] + error**2
     read = found.read_variance[:, radius]
     return {
-        "total": float(np.nanmedian(total)),
-        "photon": float(np.nanmedian(np.maximum(found.variance[:, radius] - read, 0.0))),
-        "read": float(np.nanmedian(read)),
-        "background": float(np.nanmedian(error**2)),
+        "total": median(total),
+        "photon": median(np.maximum(found.variance[:, radius] - read, 0.0)),
+        "read": median(read),
+        "background": median(error**2),
     }
 
 
 def _noise_row(
     flux: np.ndarray, scatter: Scatter, parts: dict[str, float], use: np.ndarray
 ) -> dict:
-    middle = float(np.nanmedian(flux[use])) if np.isfinite(flux[use]).any() else np.nan
+    middle = median(flux[use])
     with np.errstate(invalid="ignore", divide="ignore"):
         relative = {name: np.sqrt(value) / abs(middle) for name, value in parts.items()}
         ratio = scatter.clean / relative["total"]
@@ -214,7 +215,7 @@ def _noise_row(
 
 def _psf_row(found: Measurement, plan: Plan, scatter: Scatter, use: np.ndarray) -> dict:
     flux = found.psf[:, 2]
-    variance = float(np.nanmedian(found.psf_err[:, 2] ** 2)) if len(flux) else np.nan
+    variance = median(found.psf_err[:, 2] ** 2)
     parts = {"total": variance, **_psf_parts(plan)}
     row = _noise_row(flux, scatter, parts, use)
     nothing = {"radius": np.nan, "radius_inner": np.nan, "radius_outer": np.nan}

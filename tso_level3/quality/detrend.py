@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Detrended", "detrend", "robust_scatter"]
+from tso_level3.core.robust import robust
+
+__all__ = ["Detrended", "detrend"]
 
 _CLIP = 5.0
 _MAX_CLIPS = 10
@@ -55,27 +57,6 @@ class Detrended:
     used: np.ndarray
     scatter_before: float
     scatter_after: float
-
-
-def robust_scatter(values: np.ndarray) -> float:
-    """Measure the scatter of values so that a few outliers do not matter.
-
-    Parameters
-    ----------
-    values : ndarray
-        The values; those that are not finite are left out.
-
-    Returns
-    -------
-    float
-        1.4826 times the median absolute deviation from the median, a standard deviation for a
-        Gaussian distribution; NaN where there are no values.
-    """
-    values = np.asarray(values, dtype=float)
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return float("nan")
-    return float(1.4826 * np.median(np.abs(values - np.median(values))))
 
 
 def detrend(
@@ -147,8 +128,8 @@ def detrend(
         errors=np.where(varies, np.sqrt(np.diag(covariance)) / abs(scale), np.nan),
         scale=scale,
         used=used,
-        scatter_before=robust_scatter(flux[start] / np.median(flux[start])),
-        scatter_after=robust_scatter(relative[start]),
+        scatter_before=robust(flux[start] / np.median(flux[start])),
+        scatter_after=robust(relative[start]),
     )
 
 
@@ -218,7 +199,7 @@ def _without_outliers(
     for _ in range(_MAX_CLIPS):
         solution = _solve(design[used], flux[used], weights[used])[0]
         residual = (flux - design @ solution) * weights
-        sigma = robust_scatter(residual[used])
+        sigma = robust(residual[used])
         keep = used & (np.abs(residual) <= _CLIP * sigma)
         # A noiseless fit has a scatter of rounding errors, which are no outliers.
         noiseless = sigma <= 1e-12 * np.max(np.abs((flux * weights)[used]))

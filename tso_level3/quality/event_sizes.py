@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tso_level3.core.robust import MAD
+
 __all__ = ["dip_size", "ramp_size", "step_size"]
 
-_MAD = 1.4826022185056018
 _REACH = 100
 _AROUND = 30
 
@@ -87,6 +88,6 @@ def _fitted(values: np.ndarray, shape: np.ndarray) -> float:
         middle = np.median(values[keep])
         solution = np.linalg.lstsq(design[keep], values[keep], rcond=None)[0]
         rest = values - design @ solution
-        scale = _MAD * np.median(np.abs(rest[keep]))
+        scale = MAD * np.median(np.abs(rest[keep]))
         keep = np.isfinite(values) & (np.abs(rest) <= 4.0 * max(scale, 1e-300))
     return float(solution[-1] / middle) if middle != 0 else float("nan")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tso_level3.core.robust import MAD
 from tso_level3.quality.event_sizes import dip_size, ramp_size, step_size
 from tso_level3.quality.motion import Disturbance, Motion, motion
 from tso_level3.quality.settling import Ramp, settling
@@ -37,7 +38,6 @@ _MOTION = 8.0
 # A step keeps half of its significance beside a parabola; a drift keeps nothing.
 _STEEP = 0.25
 _NEAR = 12
-_MAD = 1.4826022185056018
 _STRETCH = 400
 
 
@@ -265,7 +265,7 @@ def _red_noise(series: np.ndarray, index: int, reach: int) -> float:
     steps = steps[np.abs(place - index) > width]
     if len(steps) < 6 * width:
         return 1.0
-    return float(max(_MAD * np.median(np.abs(steps)), 1.0))
+    return float(max(MAD * np.median(np.abs(steps)), 1.0))
 
 
 def _sorted_out(tilts: list[_Step], moved: Motion) -> list[tuple[_Step, str]]:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tso_level3.core.robust import MAD
 from tso_level3.quality.slow import steepness
 from tso_level3.quality.steps import located, step_response
 
 __all__ = ["Disturbance", "Jump", "Motion", "motion"]
 
-_MAD = 1.4826022185056018
 # Stretches in which jumps are looked for, and the median of the best chi-square (two degrees of
 # freedom) that white noise has in them.
 _TYPICAL = {60: 7.0, 160: 8.2, 400: 8.9}
@@ -190,7 +190,7 @@ def disturbances(position: np.ndarray, *, threshold: float) -> list[Disturbance]
     if n < 2 * _LENGTHS[-1]:
         return []
     rest = position - _baseline(position)
-    scale = _MAD * np.median(np.abs(rest), axis=0)
+    scale = MAD * np.median(np.abs(rest), axis=0)
     if not (scale > 0).all():
         return []
     square = np.minimum(((rest / scale) ** 2).sum(axis=1), _CLIP)
@@ -202,7 +202,7 @@ def disturbances(position: np.ndarray, *, threshold: float) -> list[Disturbance]
         dof = 2 * length
         z = ((sums / dof) ** (1 / 3) - (1 - 2 / (9 * dof))) / np.sqrt(2 / (9 * dof))
         # Jitter that is not white, or not normal, makes all of them larger.
-        z = (z - max(np.median(z), 0.0)) / max(_MAD * np.median(np.abs(z - np.median(z))), 1.0)
+        z = (z - max(np.median(z), 0.0)) / max(MAD * np.median(np.abs(z - np.median(z))), 1.0)
         found += [(z[k], k, k + length) for k in np.flatnonzero(z >= threshold)]
     out: list[Disturbance] = []
     for z, start, stop in sorted(found, reverse=True):

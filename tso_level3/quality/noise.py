@@ -6,19 +6,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tso_level3.core.robust import robust
+
 __all__ = [
     "Averaging",
     "Scatter",
     "bin_size",
     "bins",
     "counted",
-    "robust",
     "scatter_of",
     "shared",
     "time_averaging",
 ]
 
-_MAD = 1.4826022185056018
 _BIN_MINUTES = 10.0
 _BINS = 48
 # Red noise is quoted on this many bins or more.
@@ -93,25 +93,6 @@ class Averaging:
         with np.errstate(invalid="ignore", divide="ignore"):
             ratio = self.scatter[self.quoted] / self.white[self.quoted]
         return float(max(ratio, 1.0)) if np.isfinite(ratio) else np.nan
-
-
-def robust(values: np.ndarray) -> float:
-    """Estimate a standard deviation about the median from the median absolute deviation.
-
-    Parameters
-    ----------
-    values : ndarray, (n,)
-        Values; those that are not finite do not count.
-
-    Returns
-    -------
-    float
-        The estimate; NaN for fewer than three values.
-    """
-    values = values[np.isfinite(values)]
-    if values.size < 3:
-        return np.nan
-    return float(_MAD * np.median(np.abs(values - np.median(values))))
 
 
 def counted(time: np.ndarray, windows: tuple[float, ...] | None) -> np.ndarray:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tso_level3.core.robust import MAD
 from tso_level3.quality.steps import Families, scan, surprise
 
 __all__ = ["Ramp", "ramp_shape", "settling"]
 
-_MAD = 1.4826022185056018
 # Places in the series where the same ramp is looked for.
 _ELSEWHERE = 80
 # A ramp must explain so much more than a parabola does.
@@ -74,7 +74,7 @@ def settling(values: np.ndarray, families: Families) -> Ramp | None:
         count = min((n - window) // max(window // 4, 1) + 1, _ELSEWHERE)
         starts = np.unique(np.linspace(0, n - window, count).astype(int))
         sums = np.array([shape @ series[k : k + window] for k in starts])
-        red = np.maximum(_MAD * np.median(np.abs(sums[1:]), axis=0), 1.0)
+        red = np.maximum(MAD * np.median(np.abs(sums[1:]), axis=0), 1.0)
         squares = np.add.reduceat((sums[0] / red) ** 2, first)
         chance = surprise(squares, families.dimensions)
         k = int(chance.argmax())

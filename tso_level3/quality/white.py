@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import chdtri
 
+from tso_level3.core.robust import MAD
+
 __all__ = ["White", "whiten"]
 
-_MAD = 1.4826022185056018
 _OUTLIER = 6.0
 # Integrations that give a median: more do not make it better.
 _ENOUGH = 2000
@@ -56,7 +57,7 @@ def whiten(values: np.ndarray) -> White:
     centre = np.median(some, axis=0)
     # Neighbours, here and there: what is far apart in time has drifted.
     at = np.arange(0, len(values) - 1, max(len(values) // _ENOUGH, 1))
-    scale = _MAD * np.median(np.abs(values[at + 1] - values[at]), axis=0) / np.sqrt(2.0)
+    scale = MAD * np.median(np.abs(values[at + 1] - values[at]), axis=0) / np.sqrt(2.0)
     # Channels that do not vary hold nothing.
     inverse = np.where(scale > 0, 1.0 / np.where(scale > 0, scale, 1.0), 0.0)
     values = _pulled_in((values - centre) * inverse)

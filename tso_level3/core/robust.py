@@ -1,0 +1,48 @@
+"""Medians and scatters that a few outliers do not touch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["MAD", "median", "robust"]
+
+#: Standard deviation of normal noise over its median absolute deviation.
+MAD = 1.4826022185056018
+_LEAST = 3
+
+
+def median(values: np.ndarray) -> float:
+    """Compute the median of the finite values.
+
+    Parameters
+    ----------
+    values : ndarray
+        Values.
+
+    Returns
+    -------
+    float
+        The median; NaN where there is none.
+    """
+    values = values[np.isfinite(values)]
+    return float(np.median(values)) if values.size else np.nan
+
+
+def robust(values: np.ndarray) -> float:
+    """Estimate a standard deviation about the median from the median absolute deviation.
+
+    Parameters
+    ----------
+    values : ndarray
+        Values; those that are not finite do not count.
+
+    Returns
+    -------
+    float
+        The estimate; NaN for fewer than three values.
+    """
+    values = np.asarray(values, float)
+    values = values[np.isfinite(values)]
+    if values.size < _LEAST:
+        return np.nan
+    return float(MAD * np.median(np.abs(values - np.median(values))))
