@@ -19,7 +19,7 @@ from tso_level3.psf.empirical import fill_missing
 from tso_level3.psf.kernel import Kernel
 from tso_level3.quality.crlb import Bound, crlb
 from tso_level3.simulate import Scene, build_scene, simulate_frames, simulation
-from tso_level3.simulated_settings import Simulation
+from tso_level3.simulate.settings import Simulation
 
 #: Chosen before any result was seen.
 SEED = 20240611

@@ -205,7 +205,7 @@ def official(
     from jwst.tso_photometry import tso_photometry
     from stdatamodels.jwst.datamodels import CubeModel
 
-    from tso_level3.simulated_header import world_coordinates
+    from tso_level3.simulate.header import world_coordinates
 
     rows = _spread(case, count)
     values, errors, bits = _planes(case, rows)

@@ -13,8 +13,6 @@ from scipy import integrate
 
 from tso_level3.psf.kernel import jwst_kernel
 from tso_level3.simulate import (
-    DO_NOT_USE,
-    JUMP_DET,
     PRESETS,
     Tilt,
     build_scene,
@@ -23,7 +21,8 @@ from tso_level3.simulate import (
     simulate_frames,
     simulation,
 )
-from tso_level3.simulated_scene import barycentric_mjd, segment_edges, transit_factor
+from tso_level3.simulate.exposure import DO_NOT_USE, JUMP_DET
+from tso_level3.simulate.scene import barycentric_mjd, segment_edges, transit_factor
 
 QUIET = {"noise": False, "flat_pattern": False, "transit_depth": 0.0}
 
@@ -522,7 +521,7 @@ def test_counts_per_second_become_electrons(tmp_path):
 
 
 def test_failed_run_leaves_no_files(tmp_path, monkeypatch):
-    from tso_level3 import simulate
+    from tso_level3.simulate import exposure as simulate
 
     def stops(scene):
         yield next(iter(simulate_frames(scene)))

@@ -11,8 +11,8 @@ from astropy.table import Table
 from tso_level3.psf import bands
 from tso_level3.psf import kernel as psf_kernel
 from tso_level3.psf import pupil as psf_pupil
-from tso_level3.simulated_images import Renderer
-from tso_level3.simulated_settings import Simulation
+from tso_level3.simulate.images import Renderer
+from tso_level3.simulate.settings import Simulation
 
 __all__ = ["Scene", "barycentric_mjd", "build_scene", "transit_factor"]
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from astropy.io import fits
 
-from tso_level3 import simulated_header as header
-from tso_level3.simulated_header import root_name
-from tso_level3.simulated_scene import Scene, segment_edges
-from tso_level3.simulated_settings import Simulation
+from tso_level3.simulate import header
+from tso_level3.simulate.header import root_name
+from tso_level3.simulate.scene import Scene, segment_edges
+from tso_level3.simulate.settings import Simulation
 
 if TYPE_CHECKING:
     from tso_level3.simulate import SimulatedFrames

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from astropy.time import Time
 
-from tso_level3.simulated_scene import Scene, barycentric_mjd, segment_edges
-from tso_level3.simulated_settings import Simulation
+from tso_level3.simulate.scene import Scene, barycentric_mjd, segment_edges
+from tso_level3.simulate.settings import Simulation
 
 __all__ = ["file_name", "int_times", "metadata", "product_name", "root_name", "world_coordinates"]
 

@@ -14,32 +14,26 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table, vstack
 
-from tso_level3.simulated_images import Renderer
-from tso_level3.simulated_scene import Scene, build_scene
-from tso_level3.simulated_settings import PRESETS, Simulation, Tilt, simulation
+from tso_level3.flags import DQ_BITS
+from tso_level3.simulate.scene import Scene, build_scene
+from tso_level3.simulate.settings import Simulation
 
 __all__ = [
-    "PRESETS",
-    "Renderer",
-    "Scene",
     "SimulatedExposure",
     "SimulatedFiles",
     "SimulatedFrames",
-    "Simulation",
-    "Tilt",
-    "build_scene",
     "simulate_arrays",
     "simulate_files",
     "simulate_frames",
-    "simulation",
 ]
 
 log = logging.getLogger(__name__)
 
 _BLOCK = 2**20  # pixels that are made at once; part of what the seed means
 
-# DQ bits of JWST files
-DO_NOT_USE, SATURATED, JUMP_DET, DEAD, HOT = 1, 2, 4, 1024, 2048
+DO_NOT_USE, SATURATED, JUMP_DET, DEAD, HOT = (
+    DQ_BITS[name] for name in ("DO_NOT_USE", "SATURATED", "JUMP_DET", "DEAD", "HOT")
+)
 _PLANES = ("data", "err", "dq", "var_poisson", "var_rnoise", "var_flat")
 
 
@@ -89,7 +83,7 @@ class SimulatedExposure:
     dq : ndarray
         (n_int, ny, nx) uint32.
     truth : Table
-        A row per integration (`tso_level3.simulated_scene.build_scene`); ``truth.meta`` has
+        A row per integration (`tso_level3.simulate.build_scene`); ``truth.meta`` has
         ``electrons_per_unit`` and ``jy_per_electron``.
     hits : Table
         Cosmic rays: ``integration`` (1-based), ``x``, ``y``, ``electrons``, ``flagged``.
@@ -187,7 +181,7 @@ def simulate_files(sim: Simulation, folder: str | Path) -> SimulatedFiles:
     SimulatedFiles
         The paths.
     """
-    from tso_level3 import simulated_files as files
+    from tso_level3.simulate import files
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
