@@ -27,7 +27,8 @@ FLOORS = {
 #: The lowest floor on which a package may be imported.
 OUTSIDE = {
     "numpy": 0, "scipy": 1, "astropy": 2, "asdf": 2, "pandas": 2, "stdatamodels": 2, "gwcs": 3,
-    "photutils": 99, "jwst": 4, "stpipe": 4, "crds": 4, "tqdm": 2, "matplotlib": 3,
+    "photutils": 99, "jwst": 4, "stpipe": 4, "crds": 4, "matplotlib": 3,
+    "tqdm": 2, "threadpoolctl": 2,
 }  # fmt: skip
 
 #: Below the top floor only these may know data models.

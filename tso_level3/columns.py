@@ -106,7 +106,12 @@ LIGHT_CURVE: tuple[Column, ...] = (
     _c("gauss_chi2", "", "reduced chi-square of the Gaussian fit"),
     *_with_error("psf_x", "pix", "x of the star from the fit of the template"),
     *_with_error("psf_y", "pix", "y of the star from the fit of the template"),
-    *_with_error("psf_flux", "flux", "flux of the star from the fit of the template"),
+    *_with_error(
+        "psf_flux",
+        "flux",
+        "flux of the star from the fit of the template: all of it by a computed kernel, else that"
+        " in the subframe",
+    ),
     _c("psf_chi2", "", "reduced chi-square of the fit of the template"),
     _c(
         "components",

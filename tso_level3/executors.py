@@ -14,6 +14,8 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 __all__ = ["mapped", "one_thread", "pool"]
 
 log = logging.getLogger(__name__)
@@ -28,7 +30,7 @@ def one_thread() -> Iterator[None]:
 
     The limit is the process's, not the thread's, and only the main thread can be sure to set it:
     who comes first sets and lifts it, and contexts inside, or in other threads meanwhile, leave
-    it alone. Without threadpoolctl nothing is done.
+    it alone.
 
     Yields
     ------
@@ -39,22 +41,10 @@ def one_thread() -> Iterator[None]:
         yield
         return
     try:
-        limit = _limit()
-        try:
+        with threadpool_limits(limits=1):
             yield
-        finally:
-            if limit is not None:
-                limit.restore_original_limits()
     finally:
         _lock.release()
-
-
-def _limit() -> Any:
-    try:
-        from threadpoolctl import threadpool_limits
-    except ImportError:
-        return None
-    return threadpool_limits(limits=1)
 
 
 def _start_worker() -> None:

@@ -88,7 +88,7 @@ def coerce(item: dataclasses.Field, value: object) -> object:
         return None
     try:
         return _CONVERT[kind](value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{item.name}: {value!r} found, expected {expected(item)}") from None
 
 

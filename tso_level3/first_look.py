@@ -37,6 +37,8 @@ _GLANCE_BYTES = 40_000_000
 _BAND = 300_000  # pixels
 #: Below this correlation with its kernel a star is too faint, or none.
 FAINT = 0.3
+# Nor is it one below this, whatever the noise.
+_NOTHING = 0.05
 # Farther than this [pix] from where it is expected no star is looked for.
 _SEARCH = 32.0
 # Widths [pix] of the Gaussians that are tried where the first is not convincing.
@@ -285,6 +287,8 @@ def _find(
     if not np.isfinite(peak.value):
         raise _no_star(expected, radius)
     fwhm = kernels.fwhm(kernel)
+    if not peak.value > _NOTHING:
+        raise _no_star(expected, radius)
     if kernel.kind == "gaussian":
         kernel, peak = _best_gaussian(image, mask, kernel, peak, expected, radius)
         kernel, fwhm = _own_gaussian(image, peak.x, peak.y, kernel, kernels.fwhm(kernel))

@@ -104,9 +104,10 @@ def mode_of(optics: Optics, fwhm: float, shape: tuple[int, int]) -> Mode:
 
 def _scaled(name: str, size: float, radius: float, inner: float, outer: float, box: int) -> Mode:
     size = float(np.clip(size, 0.5, 20.0))
-    ladder = ladder_around(radius * size, inner * size)
+    # Rounded: the last digits of a measured width would be noise in the names of columns.
+    radius, inner, outer = (round(float(value) * size, 1) for value in (radius, inner, outer))
     side = 2 * int(np.ceil(box * max(size, 0.7) / 2)) + 1
-    return Mode(name, radius * size, inner * size, outer * size, ladder, side)
+    return Mode(name, radius, inner, outer, ladder_around(radius, inner), side)
 
 
 def ladder_around(radius: float, limit: float) -> tuple[float, ...]:

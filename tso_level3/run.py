@@ -232,7 +232,11 @@ def _result(
             "radius_outer": float(plan.annuli[choice.annulus].outer) if plan.annuli else None,
             "reason": choice.reason,
         },
-        "aperture_center": {"source": plan.source, "moving": bool(plan.moving)},
+        "aperture_center": {
+            "source": plan.source,
+            "moving": bool(plan.moving and plan.source != "position"),
+        },
+        "flicker": plan.flicker,
         "bound": _over_bound(found, plan),
         "averaging": {
             "size": averaging.size.tolist(),

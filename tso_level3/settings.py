@@ -57,7 +57,7 @@ class Settings:
         unit="pix",
     )
     subframe: int | tuple[int, ...] | None = _par(
-        None, "size", "side (odd) or ny, nx of the box for centring", unit="pix", low=5
+        None, "size", "side or ny, nx of the box for centring, made odd", unit="pix", low=5
     )
     kernel: str = _par(
         "auto",
@@ -183,6 +183,8 @@ class Settings:
             raise ValueError(
                 f"out_of_transit: {list(windows)} found, expected pairs of start and end times"
             )
+        if isinstance(self.gain, float) and not 0 < self.gain < float("inf"):
+            raise ValueError(f"gain: {self.gain:g} found, expected a number above 0 or a file")
         dq_mask(self.dq_bits)
 
     def as_dict(self) -> dict[str, Any]:

@@ -234,6 +234,15 @@ class Quoted:
     radius_outer: float
     area: float
 
+    @property
+    def sky(self) -> str:
+        """Where its background is from, in words; '' where there is none."""
+        if not np.isfinite(self.radius_inner):
+            return ""
+        if np.isfinite(self.radius_outer):
+            return f"annulus {self.radius_inner:.4g} to {self.radius_outer:.4g} pix"
+        return f"background of the frame outside {self.radius_inner:.4g} pix"
+
 
 def index_of(radii: np.ndarray, radius: float) -> int:
     """Find a radius among those that were measured.

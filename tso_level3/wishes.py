@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from tso_level3.core.geometry import Geometry
 from tso_level3.modes import Mode
 from tso_level3.quality.apertures import Wish
@@ -30,20 +32,24 @@ def with_aperture_of(settings: Settings) -> Settings:
     """
     if settings.aperture_from is None:
         return settings
-    quoted = _quoted(settings.aperture_from)
+    other = _facts(settings.aperture_from)
+    quoted = other["quoted"]
     changes = {"choose_aperture": False}
+    for name in ("background", "background_stat"):
+        changes[name] = other["settings"][name]
     for name in ("radius", "radius_inner", "radius_outer"):
-        if quoted.get(name) is not None:
+        # The frame as background has no outer radius.
+        if quoted.get(name) is not None and np.isfinite(quoted[name]):
             changes[name] = float(quoted[name])
     if settings.radii is None and "radius" in changes:
         changes["radii"] = (changes["radius"],)
     return settings.replace(**changes)
 
 
-def _quoted(path: str) -> dict:
+def _facts(path: str) -> dict:
     from tso_level3.product import open as open_product
 
-    return dict(open_product(path).meta.tso_level3.instance["quoted"])
+    return dict(open_product(path).meta.tso_level3.instance)
 
 
 def wish_of(settings: Settings, mode: Mode, geometry: Geometry) -> Wish:
@@ -66,10 +72,12 @@ def wish_of(settings: Settings, mode: Mode, geometry: Geometry) -> Wish:
     kind, reason = "aperture", "radius of the observing mode"
     choose = settings.choose_aperture
     if settings.aperture_from is not None:
-        kind = "psf" if _quoted(settings.aperture_from).get("kind") == "psf" else "aperture"
+        kind = str(_facts(settings.aperture_from)["quoted"]["kind"])
         reason, choose = "aperture of another product", False
     elif settings.radius is not None:
         reason = "radius of the settings"
     elif mode.fills_frame:
         kind, reason = "psf", "the image fills the frame"
+    elif not np.isclose(geometry.radius, mode.radius):
+        reason = "radius nearest to that of the observing mode"
     return Wish(kind, geometry.radius, choose, reason)

@@ -267,10 +267,8 @@ def _summary(model: TSOLightCurveModel) -> str:
         parts.append("fit of the mean image")
     else:
         parts.append(f"r = {pixels(quoted.radius)} pix")
-        if quoted.radius_inner == quoted.radius_inner:
-            parts.append(
-                f"annulus {pixels(quoted.radius_inner)} to {pixels(quoted.radius_outer)} pix"
-            )
+        if quoted.sky:
+            parts.append(quoted.sky)
     rows = [row for table in (model.apertures, model.grid) for row in table if row["chosen"]]
     if rows and rows[0]["scatter"] == rows[0]["scatter"]:
         parts.append(f"scatter {ppm(rows[0]['scatter'])} (expected {ppm(rows[0]['expected'])})")

@@ -62,6 +62,7 @@ class TemplateBuilder:
         keep = ~dead[bad.pixel]
         self.given = Bad(bad.frame[keep], bad.pixel[keep])
         self.ring = self._ring()
+        self.lost = False
         self.repaired = None
         self.residuals = values
         self.scatter = np.full(values.shape[1], np.nan)
@@ -144,11 +145,16 @@ class TemplateBuilder:
         moved = ShiftedImage(
             full, (box.x, box.y), sample.kernel, place.x, place.y, place.flux, rest
         )
+        flux = place.flux
+        if sample.kernel.kind in ("gaussian", "empirical"):
+            # Such a kernel does not know how much light there is: the image itself does.
+            inside = full[fit.y - box.y :, fit.x - box.x :][: fit.ny, : fit.nx]
+            flux = max(float(inside.sum()), 1e-300)
         return Template(
             image=moved,
             x=place.x,
             y=place.y,
-            flux=place.flux,
+            flux=flux,
             columns=layout.columns,
             rows=layout.rows,
             weights=weights,
@@ -169,7 +175,9 @@ class TemplateBuilder:
         if place.converged:
             self.start = place.x, place.y
             return place
-        log.warning("The kernel's place on the mean image was not found; the peak is used.")
+        if not self.lost:
+            log.warning("The kernel's place on the mean image was not found; the peak is used.")
+        self.lost = True
         inside = np.isfinite(place.flux) and place.flux > 0
         flux = place.flux if inside else max(float(cut.sum()), 1e-300)
         return dataclasses.replace(place, x=sample.x, y=sample.y, flux=flux)

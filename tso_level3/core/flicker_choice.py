@@ -71,7 +71,11 @@ def with_flicker(
         ", ".join(f"{value.clean:.3g} with flicker={kind}" for kind, value in after.items()),
     )
     falls = after[best].clean < (1 - _WORTH) * before.clean - doubt
-    return choices[best] if falls else plan
+    if falls:
+        log.info("Row noise is removed: flicker=%s.", best)
+        return choices[best]
+    log.info("Row noise is left as it is: its removal does not lower the scatter.")
+    return plan
 
 
 def _kinds(wide: bool) -> tuple[str, ...]:

@@ -128,9 +128,11 @@ def geometry_of(
         return Geometry(radii, radius, (Annulus(start, np.inf),), ())
     if given:
         if radius > inner:
+            found = f"radius_inner: {inner:g} found"
+            if settings.radius_inner is None:
+                found = f"radius_outer: {outer:g} found, for an annulus from {inner:.3g}"
             raise ValueError(
-                f"radius_inner: {inner:g} found, expected the radius of the aperture "
-                f"({radius:g}) or more"
+                f"{found}, expected one from the radius of the aperture ({radius:g}) outwards"
             )
         if _pixels(x, y, inner, outer, shape, good).size == 0:
             raise ValueError(

@@ -267,7 +267,7 @@ def _reason(as_wished: bool, wish: Wish, n: int) -> str:
     if not wish.choose:
         return wish.reason
     if n < _LEAST:
-        return f"{n} integrations are too few to choose by noise: {wish.reason}"
+        return f"too few integrations ({n}) to choose by noise: {wish.reason}"
     if as_wished:
         return f"within one standard error of the least score: {wish.reason}"
     return "least score"

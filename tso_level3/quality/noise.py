@@ -208,6 +208,9 @@ def scatter_of(
     middle = np.median(flux[good]) if good.any() else np.nan
     if good.sum() < 6 or not middle > 0:
         return Scatter(*[np.nan] * 7, steps=np.full(max(len(flux) - 1, 0), np.nan))
+    if not np.isfinite(x[good] + y[good]).any():
+        # Without centres nothing can follow them.
+        x = y = np.zeros(len(flux))
     relative = np.where(good, flux / middle, np.nan)
     step = np.diff(relative)
     motion = np.stack([np.diff(x), np.diff(y)], axis=1)

@@ -70,7 +70,16 @@ def fits_part(path: Path, settings: Settings, *, work: Workspace | None = None) 
     refuse_spectra(str(path), tree)
     is_jwst = jwst.is_jwst(file)
     single = n_frames == 1 and (len(image.shape) == 2 or not is_jwst)
-    times = _times(file, headers, tree, n_frames, is_jwst=is_jwst, image=len(image.shape) == 2)
+    times = _times(
+        file,
+        headers,
+        tree,
+        n if is_jwst else n_frames,
+        is_jwst=is_jwst,
+        image=len(image.shape) == 2,
+    )
+    if is_jwst and settings.plane is not None:
+        times = times.of(settings.plane)
     return Part(
         name=str(path),
         source=source,

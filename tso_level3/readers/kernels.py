@@ -83,6 +83,10 @@ def load_kernel(
 
 def _read(path: Path) -> fits.HDUList:
     """Everything in a file, in memory."""
+    if not path.exists():
+        raise ValueError(
+            f"kernel: {path} found, expected auto, gaussian, jwst, empirical, stpsf or a file"
+        )
     try:
         with fits.open(path, memmap=False) as opened:
             return fits.HDUList([hdu.copy() for hdu in opened])

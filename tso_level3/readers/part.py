@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,28 @@ class PartTimes:
     first: int | None = None
     notes: tuple[str, ...] = ()
     exposure_time: float = np.nan
+
+    def of(self, plane: int) -> PartTimes:
+        """Take the times of one frame.
+
+        Parameters
+        ----------
+        plane : int
+            Which, from 0.
+
+        Returns
+        -------
+        PartTimes
+            Those of that frame.
+        """
+        row = slice(plane, plane + 1)
+        return replace(
+            self,
+            mjd_utc=self.mjd_utc[row],
+            bmjd_tdb=self.bmjd_tdb[row],
+            flags=self.flags[row],
+            first=None if self.first is None else self.first + plane,
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -103,8 +103,8 @@ def _quoted(model: TSOLightCurveModel, made: dict) -> str:
         text = "fit of the mean image"
     else:
         text = f"aperture of r = {quoted.radius:.4g} pix"
-        if np.isfinite(quoted.radius_inner):
-            text += f", annulus {quoted.radius_inner:.4g} to {quoted.radius_outer:.4g} pix"
+        if quoted.sky:
+            text += f", {quoted.sky}"
     reason = made.get("quoted", {}).get("reason")
     return f"{text} ({reason})" if reason else text
 

@@ -64,7 +64,13 @@ def noise_rows(model: TSOLightCurveModel) -> list[tuple[bool, tuple[str, ...]]]:
     for row in rows:
         inner, outer = row["radius_inner"], row["radius_outer"]
         cells = ["fit" if row["kind"] == "psf" else f"{row['radius']:.4g}"]
-        cells.append(f"{inner:.4g}-{outer:.4g}" if np.isfinite(inner) else "-")
+        cells.append(
+            "-"
+            if not np.isfinite(inner)
+            else f"{inner:.4g}-{outer:.4g}"
+            if np.isfinite(outer)
+            else f"> {inner:.4g}"
+        )
         cells.append(f"{row['flux']:.5g}")
         cells += [_number(1e6 * row[name]) for name in ("scatter", "expected")]
         cells.append(_number(row["ratio"], 2))
