@@ -77,7 +77,8 @@ def wish_of(settings: Settings, mode: Mode, geometry: Geometry) -> Wish:
     elif settings.radius is not None:
         reason = "radius of the settings"
     elif mode.fills_frame:
-        kind, reason = "psf", "the image fills the frame"
+        # A sum of the frame moves with the star across its edges; regression hides that here only.
+        kind, reason, choose = "psf", "the image fills the frame", False
     elif not np.isclose(geometry.radius, mode.radius):
         reason = "radius nearest to that of the observing mode"
     return Wish(kind, geometry.radius, choose, reason)
