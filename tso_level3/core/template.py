@@ -21,6 +21,8 @@ __all__ = ["Bad", "Fit", "Node", "Template", "fit_frames"]
 
 # Beyond this from a node a frame is fitted again about a nearer one [pix].
 _REACH = 0.1
+# A frame goes from node to node this often at the most, and is asked for a star from then on.
+_TURNS, _DOUBT = 15, 4
 # A flux of fewer standard errors than this has no position.
 _FAINTEST = 3.0
 _THIRD = ((3, 0), (2, 1), (1, 2), (0, 3))
@@ -365,7 +367,7 @@ def fit_frames(
     inside = bad.pixel < len(template.weights)
     bad = Bad(bad.frame[inside], bad.pixel[inside])
     todo, ok = np.arange(n), np.ones(n, bool)
-    for _ in range(15):
+    for turn in range(_TURNS):
         for key, rows in by_node(nodes[todo]):
             rows = todo[rows]
             node = template.node(key)
@@ -376,6 +378,9 @@ def fit_frames(
         with np.errstate(invalid="ignore"):
             away = np.abs(shift[todo] - STEP * nodes[todo]).max(axis=1) > _REACH
             bounded = np.abs(shift[todo] - STEP * nodes[todo]).max(axis=1) < 1e3
+        if turn >= _DOUBT:
+            # What does not stand out of the noise by now is wandering, not moving.
+            away &= _stands_out(template, out[todo, 0], covariance[todo, 0, 0])
         moving = todo[away & bounded]
         ok[todo[~(np.isfinite(shift[todo]).all(axis=1) & (bounded | ~away))]] = False
         if moving.size == 0:
@@ -397,13 +402,18 @@ def _is_star(
     """Tell which fits found a star that stands out of the noise and lies in the subframe."""
     n_fit = len(template.weights)
     with np.errstate(invalid="ignore"):
-        ok = flux > _FAINTEST * np.sqrt(variance * template.variance_factor[0])
+        ok = _stands_out(template, flux, variance)
         for middle, pixels, s in (
             (template.x, template.columns[:n_fit], shift[:, 0]),
             (template.y, template.rows[:n_fit], shift[:, 1]),
         ):
             ok &= (middle + s >= pixels.min() - 0.5) & (middle + s <= pixels.max() + 0.5)
     return ok
+
+
+def _stands_out(template: Template, flux: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore"):
+        return flux > _FAINTEST * np.sqrt(variance * template.variance_factor[0])
 
 
 def _solve(
