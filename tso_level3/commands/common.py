@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,6 +19,7 @@ __all__ = [
     "say",
     "set_up_log",
     "warn_user",
+    "write_each",
 ]
 
 NAME = "tso-level3"
@@ -194,3 +196,38 @@ def pixels(value: float) -> str:
         Such as ``4.5``.
     """
     return f"{float(value):.4g}"
+
+
+def write_each(
+    args: argparse.Namespace,
+    parser: CommandParser,
+    write: Callable[[Any, Path], Any],
+    ending: str,
+    endings: tuple[str, ...] = (),
+) -> None:
+    """Write one file for each product that a command names.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+        Its ``product``, a list of names, and ``output``, for one product alone.
+    parser : CommandParser
+        The command's parser.
+    write : callable
+        Takes a product and the path to write.
+    ending : str
+        Ending of a file that was not named.
+    endings : tuple of str
+        Endings that a named file may have; any where empty.
+    """
+    from tso_level3.product import open as open_product
+
+    if args.output and len(args.product) > 1:
+        parser.error(f"--output: one name found for {len(args.product)} products, expected none")
+    for product in args.product:
+        path = Path(args.output or f"{Path(product).stem}{ending}").expanduser()
+        check_target(path, endings)
+        model = open_product(product)
+        existed = path.exists()
+        write(model, path)
+        say(f"{'replaced' if existed else 'wrote'} {path}")

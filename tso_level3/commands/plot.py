@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from tso_level3.commands.common import CommandParser, check_target, say
+from tso_level3.commands.common import CommandParser, write_each
 
 __all__ = ["TEXTS", "add_arguments", "run"]
 
@@ -51,14 +50,5 @@ def run(args: argparse.Namespace, parser: CommandParser) -> None:
         The command's parser.
     """
     from tso_level3.plots import light_curve
-    from tso_level3.product import open as open_product
 
-    if args.output and len(args.product) > 1:
-        parser.error(f"--output: one name found for {len(args.product)} products, expected none")
-    for product in args.product:
-        path = Path(args.output or f"{Path(product).stem}.png").expanduser()
-        check_target(path)
-        model = open_product(product)
-        existed = path.exists()
-        light_curve(model, path)
-        say(f"{'replaced' if existed else 'wrote'} {path}")
+    write_each(args, parser, light_curve, ".png")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from tso_level3.commands.common import CommandParser, check_target, say
+from tso_level3.commands.common import CommandParser, write_each
 
 __all__ = ["TEXTS", "add_arguments", "run"]
 
@@ -51,14 +50,5 @@ def run(args: argparse.Namespace, parser: CommandParser) -> None:
         The command's parser.
     """
     from tso_level3 import report
-    from tso_level3.product import open as open_product
 
-    if args.output and len(args.product) > 1:
-        parser.error(f"--output: one name found for {len(args.product)} products, expected none")
-    for product in args.product:
-        path = Path(args.output or f"{Path(product).stem}.html").expanduser()
-        check_target(path, (".html", ".htm"))
-        model = open_product(product)
-        existed = path.exists()
-        report.write(model, path)
-        say(f"{'replaced' if existed else 'wrote'} {path}")
+    write_each(args, parser, report.write, ".html", (".html", ".htm"))
