@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,10 +83,21 @@ def net_flux(found: Measurement, annulus: int) -> tuple[np.ndarray, np.ndarray]:
     (ndarray, ndarray)
         Flux and its standard error, each (n, n_radii).
     """
-    level = found.background[:, annulus, None]
-    error = np.nan_to_num(found.background_err[:, annulus, None])
-    flux = found.sums - level * found.areas
-    return flux, np.sqrt(found.variance + (error * found.areas) ** 2)
+    # In place: of a long exposure these are the largest arrays there are.
+    flux = found.areas * -found.background[:, annulus, None]
+    flux += found.sums
+    error = found.areas * np.nan_to_num(found.background_err[:, annulus, None])
+    error *= error
+    error += found.variance
+    return flux, np.sqrt(error, out=error)
+
+
+def _curve(found: Measurement, plan: Plan, row: int) -> np.ndarray:
+    """Give the light curve of a row of the grid, (n,): annuli by radii, then the fit."""
+    annulus, radius = divmod(row, len(plan.radii))
+    if annulus == max(len(plan.annuli), 1):
+        return found.psf[:, 2]
+    return found.sums[:, radius] - found.background[:, annulus] * found.areas[:, radius]
 
 
 def judge(
@@ -125,32 +137,34 @@ def judge(
     x, y = found.psf[:, 0], found.psf[:, 1]
     size = bin_size(time, int(use.sum()))
     pointing = pointing_noise(found, plan)
-    rows, scatters = [], []
+    rows = []
+
+    def scatter(row: int) -> Scatter:
+        return scatter_of(_curve(found, plan, row), x, y, use, size)
+
     for a in range(max(len(plan.annuli), 1)):
-        flux, _ = net_flux(found, a)
         inner, outer = (
             (plan.annuli[a].inner, plan.annuli[a].outer) if plan.annuli else (np.nan, np.nan)
         )
         for r, radius in enumerate(plan.radii):
-            scatter = scatter_of(flux[:, r], x, y, use, size)
+            own = scatter(len(rows))
             if radius > inner:
                 # Part of the star's own light would be taken for background.
-                scatter = dataclasses.replace(scatter, score=np.nan, score_err=np.nan)
-            scatters.append(scatter)
+                own = dataclasses.replace(own, score=np.nan, score_err=np.nan)
+            flux = _curve(found, plan, len(rows))
             rows.append(
                 {
                     "kind": "aperture",
                     "radius": radius,
                     "radius_inner": inner,
                     "radius_outer": outer,
-                    **_noise_row(flux[:, r], scatter, _expected(found, a, r), use),
+                    **_noise_row(flux, own, _expected(found, a, r), use),
                     "pointing_noise": pointing[r],
                 }
             )
-    scatters.append(scatter_of(found.psf[:, 2], x, y, use, size))
-    rows.append(_psf_row(found, plan, scatters[-1], use))
+    rows.append(_psf_row(found, plan, scatter(len(rows)), use))
     wished = _wished(rows, plan, wish)
-    best = _choose(rows, scatters, wished, wish, int(use.sum()))
+    best = _choose(rows, scatter, wished, wish, int(use.sum()))
     scores = np.array([row["score"] for row in rows])
     order = np.argsort(np.where(np.isfinite(scores), scores, np.inf), kind="stable")
     order = np.concatenate([[best], order[order != best]])
@@ -247,7 +261,9 @@ def _wished(rows: list[dict], plan: Plan, wish: Wish) -> int:
     return int(np.argmin(np.abs(plan.radii - wish.radius)))
 
 
-def _choose(rows: list[dict], scatters: list[Scatter], wished: int, wish: Wish, n: int) -> int:
+def _choose(
+    rows: list[dict], scatter: Callable[[int], Scatter], wished: int, wish: Wish, n: int
+) -> int:
     if not wish.choose or n < _LEAST:
         return wished
     scores = np.array([row["score"] for row in rows], float)
@@ -255,8 +271,9 @@ def _choose(rows: list[dict], scatters: list[Scatter], wished: int, wish: Wish, 
         return wished
     best = int(np.nanargmin(scores))
     # Most of the noise is in both: the error of a difference is that of what they do not share.
-    common = shared(scatters[best].steps, scatters[wished].steps)
-    error = np.hypot(scatters[best].score_err, scatters[wished].score_err)
+    # The steps of every row would fill the memory: those of two are made again.
+    common = shared(scatter(best).steps, scatter(wished).steps)
+    error = np.hypot(rows[best]["score_err"], rows[wished]["score_err"])
     error *= np.sqrt(1.0 - common**2)
     if np.isfinite(scores[wished]) and scores[wished] <= scores[best] + error:
         return wished

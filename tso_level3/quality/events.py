@@ -20,7 +20,7 @@ from tso_level3.quality.motion import Disturbance, Motion, motion
 from tso_level3.quality.settling import Ramp, settling
 from tso_level3.quality.shape_series import ShapeSeries
 from tso_level3.quality.slow import is_slow, steepness
-from tso_level3.quality.steps import LEAST, Families, Scan, located, scan, step_response
+from tso_level3.quality.steps import LEAST, Families, Scan, located, response_at, scan
 from tso_level3.quality.white import whiten
 
 __all__ = ["LEAST_INTEGRATIONS", "Event", "find_events"]
@@ -111,14 +111,15 @@ def find_events(
     -----
     NaN is allowed everywhere: integrations without projections or centre are passed over.
     """
-    components = np.asarray(components, float)
+    components = np.asarray(components)
     place = np.stack([x, y], axis=1).astype(float)
     rows = np.flatnonzero(np.isfinite(components).all(axis=1) & np.isfinite(place).all(axis=1))
     if len(rows) < LEAST_INTEGRATIONS:
         return ()
     flux = np.asarray(flux, float)[rows]
     shape = ShapeSeries.of(
-        components[rows],
+        components,
+        rows,
         widths=np.stack([width_x, width_y], axis=1).astype(float)[rows],
         chi2=np.asarray(chi2, float)[rows],
         place=place[rows],
@@ -219,7 +220,7 @@ def _judged(values: np.ndarray, best: Scan, families: Families, degree: int) -> 
     # Over the whole stretch too, unless a drift is known to be there.
     if degree == 0 and steepness(series, index, reach=_STRETCH, enough=np.inf) < _STEEP:
         return None
-    squares = families.squares(step_response(values, 0, LEAST // 2)[index - LEAST // 2])
+    squares = families.squares(response_at(values, index))
     net = squares[best.family] - families.dimensions[best.family]
     significance = float(np.sqrt(max(net, 0.0))) / red
     return _Step(index, significance) if significance**2 / 2 >= 0.6 * _SURPRISE else None
@@ -240,14 +241,14 @@ def _projected(values: np.ndarray, basis: np.ndarray, edges: tuple[int, int, int
         before[:first], before[index:] = False, False
         change = (values[after].mean(axis=0) - values[before].mean(axis=0)) @ basis
         size = max(np.sqrt(change @ change), 1e-300)
-        out[parity::2] = values[parity::2] @ (basis @ (change / size))
+        out[parity::2] = values[parity::2] @ (basis @ (change / size)).astype(values.dtype)
     return out
 
 
 def _telling_basis(values: np.ndarray, index: int, families: Families, family: int) -> np.ndarray:
     """Choose the family that gives the best direction: much of the step, little of the noise."""
     least = LEAST // 2
-    response = step_response(values, 0, least)[np.clip(index - least, 0, len(values) - 2 * least)]
+    response = response_at(values, int(np.clip(index, least, len(values) - least)))
     squares, dimensions = families.squares(response), families.dimensions
     net = np.maximum(squares - dimensions, 0.0)
     worth = net**2 / np.maximum(squares, 1e-300)

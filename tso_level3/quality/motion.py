@@ -21,6 +21,8 @@ _LOCAL = 160
 # What a disturbance must explain more than a jump: it has one parameter more.
 _BETTER = 12.0
 _MOST = 30
+# Stretches that are looked at together.
+_TOGETHER = 256
 _STEEP = 0.28
 _LENGTHS = (3, 4, 6, 8, 12, 16, 24, 32)
 _BASELINE = 128
@@ -139,16 +141,20 @@ def _best_step(position: np.ndarray, closed: np.ndarray) -> tuple[float, int]:
         if size > n:
             break
         starts = np.unique(np.append(np.arange(0, n - size + 1, size // 4), n - size))
-        # All stretches at once: they share the parabola.
-        stretches = np.stack([position[k : k + size] for k in starts], axis=1)
-        response = step_response(stretches.reshape(len(stretches), -1), 2, _ENDS)
-        square = (response.reshape(len(response), -1, 2) ** 2).sum(axis=2)
-        places = starts + np.arange(_ENDS, size - _ENDS + 1)[:, None]
+        most, tops = (0.0, 0), []
+        # Many stretches at once: they share the parabola.
+        for group in np.array_split(starts, -(-len(starts) // _TOGETHER)):
+            stretches = np.stack([position[k : k + size] for k in group], axis=1)
+            response = step_response(stretches.reshape(len(stretches), -1), 2, _ENDS)
+            square = (response.reshape(len(response), -1, 2) ** 2).sum(axis=2)
+            places = group + np.arange(_ENDS, size - _ENDS + 1)[:, None]
+            tops.append(square.max(axis=0))
+            square = np.where(closed[np.minimum(places, n - 1)], 0.0, square)
+            k = int(square.argmax())
+            most = max(most, (float(square.flat[k]), int(places.flat[k])))
         # Red noise lifts the typical stretch.
-        top = np.median(square.max(axis=0)) if len(starts) >= 8 else 0.0
-        square = np.where(closed[np.minimum(places, n - 1)], 0.0, square) / max(top / typical, 1.0)
-        k = int(square.argmax())
-        found.append((float(square.flat[k]), int(places.flat[k])))
+        top = np.median(np.concatenate(tops)) if len(starts) >= 8 else 0.0
+        found.append((most[0] / max(top / typical, 1.0), most[1]))
     return max(found)
 
 

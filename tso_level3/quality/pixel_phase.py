@@ -51,15 +51,21 @@ def pointing_noise(found: Measurement, plan: Plan) -> np.ndarray:
     middle = 0.5 * (high + low)
     coefficients = _polynomials(plan, middle, half)
     u, v = ((shift[good] - middle) / half).T
-    moved = np.polynomial.chebyshev.chebval2d(u, v, coefficients)
-    variance = moved.var(axis=1)
     # The centres are measured with noise, which the star does not follow.
     noise = np.nan_to_num(np.nanmedian(found.psf_err[good, :2], axis=0)) / half
+    # One radius after the other: all at once would fill the memory.
+    radii = range(coefficients.shape[2])
+    return np.array([_scatter(coefficients[:, :, k], u, v, noise) for k in radii])
+
+
+def _scatter(coefficients: np.ndarray, u: np.ndarray, v: np.ndarray, noise: np.ndarray) -> float:
+    """Relative standard deviation of a polynomial of the centres, their noise taken off."""
+    moved = np.polynomial.chebyshev.chebval2d(u, v, coefficients)
+    variance = moved.var()
     for axis in (0, 1):
         slope = np.polynomial.chebyshev.chebder(coefficients, axis=axis)
-        steep = np.polynomial.chebyshev.chebval2d(u, v, slope)
-        variance -= noise[axis] ** 2 * np.mean(steep**2, axis=1)
-    return np.sqrt(np.maximum(variance, 0.0)) / np.abs(moved.mean(axis=1))
+        variance -= noise[axis] ** 2 * np.mean(np.polynomial.chebyshev.chebval2d(u, v, slope) ** 2)
+    return float(np.sqrt(max(variance, 0.0)) / abs(moved.mean()))
 
 
 def _polynomials(plan: Plan, middle: np.ndarray, half: np.ndarray) -> np.ndarray:

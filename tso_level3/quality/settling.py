@@ -62,7 +62,7 @@ def settling(values: np.ndarray, families: Families) -> Ramp | None:
     n = len(values)
     if not families.bases:
         return None
-    best, series = None, values @ np.concatenate(families.bases, axis=1)
+    best, together = None, np.concatenate(families.bases, axis=1)
     first = np.concatenate([[0], np.cumsum(families.dimensions)[:-1]])
     for length in np.geomspace(5.0, 100.0, 7):
         window = int(np.ceil(8 * length))
@@ -73,7 +73,7 @@ def settling(values: np.ndarray, families: Families) -> Ramp | None:
         # Red noise: the same ramp elsewhere in the series.
         count = min((n - window) // max(window // 4, 1) + 1, _ELSEWHERE)
         starts = np.unique(np.linspace(0, n - window, count).astype(int))
-        sums = np.array([shape @ series[k : k + window] for k in starts])
+        sums = np.array([shape @ values[k : k + window] for k in starts]) @ together
         red = np.maximum(MAD * np.median(np.abs(sums[1:]), axis=0), 1.0)
         squares = np.add.reduceat((sums[0] / red) ** 2, first)
         chance = surprise(squares, families.dimensions)

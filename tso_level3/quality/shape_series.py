@@ -14,6 +14,10 @@ __all__ = ["ShapeSeries"]
 
 _LEADING = (6, 16)
 _LEAST = 40
+# Projections that are worked on together, and so many that single precision has to do: it is
+# finer than their noise by six orders of magnitude.
+_BLOCK = 4096
+_MANY = 2_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +54,7 @@ class ShapeSeries:
     def of(
         cls,
         components: np.ndarray,
+        rows: np.ndarray,
         *,
         widths: np.ndarray,
         chi2: np.ndarray,
@@ -61,8 +66,10 @@ class ShapeSeries:
 
         Parameters
         ----------
-        components : ndarray, (n, n_components)
-            Projections, finite.
+        components : ndarray, (n_all, n_components)
+            Projections of all integrations; they are left as they are.
+        rows : ndarray, (n,), int
+            The integrations that count, whose projections are finite.
         widths, place : ndarray, (n, 2)
             Widths and centres.
         chi2, flux : ndarray, (n,)
@@ -75,14 +82,20 @@ class ShapeSeries:
         ShapeSeries
             The series.
         """
-        n, k = components.shape
+        n, k = len(rows), components.shape[1]
         # After a tilt residuals are as bright as the star, and a transit would show in them.
-        white = whiten(components / _relative(flux)[:, None])
+        relative, strength = _relative(flux), np.empty(n)
+        taken = np.empty((n, k), np.float32 if n * k > _MANY else float)
+        for first in range(0, n, _BLOCK):
+            block = slice(first, first + _BLOCK)
+            part = components[rows[block]].astype(float)
+            strength[block] = np.einsum("ij,ij->i", part, part)
+            taken[block] = part / relative[block, None]
+        white = whiten(taken, in_place=True)
         eye = np.eye(k)
         bases = [*groups, *[eye[:, :m] for m in _LEADING if m < k], eye]
         # More directions than integrations can carry are not looked at together.
         bases = [basis for basis in bases if basis.shape[1] < n / 4]
-        strength = (components**2).sum(axis=1)
         return cls(
             projections=white.values,
             families=Families.of(bases, white.matrix),

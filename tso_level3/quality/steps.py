@@ -7,16 +7,29 @@ holds such subspaces; each is judged by its own chi-square, and the least probab
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import gammaincc, gammaln
 
-__all__ = ["LEAST", "Families", "Scan", "located", "scan", "step_response", "surprise"]
+__all__ = [
+    "LEAST",
+    "Families",
+    "Scan",
+    "located",
+    "response_at",
+    "scan",
+    "step_response",
+    "surprise",
+]
 
 #: Fewer integrations than this on a side make no step.
 LEAST = 10
+# Places that are looked at together: they fit into a cache.
+_BLOCK = 2048
+# Times that a place is settled again with the means on its two sides.
+_ROUNDS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,15 +123,20 @@ def scan(
     Scan or None
         The best; None where the series is too short.
     """
-    response = step_response(values, degree, least)
-    if response is None or not families.bases:
+    n = len(values)
+    if n < 2 * least + degree + 1 or not families.bases:
         return None
-    squares = families.squares(response)
-    best = squares.argmax(axis=0)
-    top = squares[best, np.arange(squares.shape[1])]
+    # Every place in every family at once would be several times the series.
+    best, top = np.zeros(len(families.bases), int), np.full(len(families.bases), -np.inf)
+    for first, response in _responses(values, degree, least):
+        squares = families.squares(response)
+        place = squares.argmax(axis=0)
+        here = squares[place, np.arange(len(top))]
+        more = here > top
+        best[more], top[more] = place[more] + first, here[more]
     chance = surprise(top, families.dimensions)
     k = int(chance.argmax())
-    return Scan(int(best[k]) + least, float(chance[k]), k, float(top[k]))
+    return Scan(int(best[k]), float(chance[k]), k, float(top[k]))
 
 
 def surprise(squares: np.ndarray, dimensions: np.ndarray) -> np.ndarray:
@@ -161,17 +179,54 @@ def step_response(values: np.ndarray, degree: int, least: int = LEAST) -> np.nda
     ndarray, (n - 2 least + 1, n_channels), or None
         The size of the step over its error, for the first place ``least``.
     """
-    n = len(values)
-    if n < 2 * least + degree + 1:
+    if len(values) < 2 * least + degree + 1:
         return None
-    phase = np.linspace(-1, 1, n)
-    smooth, _ = np.linalg.qr(np.polynomial.legendre.legvander(phase, degree))
-    rest = values - smooth @ (smooth.T @ values)
-    after = np.cumsum(rest[::-1], axis=0)[::-1]
-    shared = np.cumsum(smooth[::-1], axis=0)[::-1]
-    length = np.arange(n, 0, -1) - (shared**2).sum(axis=1)
-    part = slice(least, n - least + 1)
-    return after[part] / np.sqrt(np.maximum(length[part], 1e-12))[:, None]
+    return np.concatenate([response for _, response in _responses(values, degree, least)])
+
+
+def _responses(values: np.ndarray, degree: int, least: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Give the response to a step block by block of places, with the first place of each."""
+    n = len(values)
+    smooth, _ = np.linalg.qr(np.polynomial.legendre.legvander(np.linspace(-1, 1, n), degree))
+    blocks = [slice(k, min(k + _BLOCK, n)) for k in range(0, n, _BLOCK)]
+    follows = sum(smooth[block].T @ values[block] for block in blocks)
+    # The residuals add up to nothing: what lies after a place is minus what lies before it.
+    before, shared = np.zeros(values.shape[1]), np.zeros(degree + 1)
+    total = smooth.sum(axis=0)
+    for block in blocks:
+        rest = values[block] - smooth[block] @ follows
+        sums = np.concatenate([before[None], before + np.cumsum(rest, axis=0)])
+        parts = np.concatenate([shared[None], shared + np.cumsum(smooth[block], axis=0)])
+        before, shared = sums[-1], parts[-1]
+        place = np.arange(block.start, block.stop)
+        use = (place >= least) & (place <= n - least)
+        if use.any():
+            length = n - place[use] - ((total - parts[:-1][use]) ** 2).sum(axis=1)
+            yield (
+                int(place[use][0]),
+                -sums[:-1][use] / np.sqrt(np.maximum(length, 1e-12))[:, None],
+            )
+
+
+def response_at(values: np.ndarray, index: int) -> np.ndarray:
+    """Fit a step at one place, in standard errors.
+
+    Parameters
+    ----------
+    values : ndarray, (n, n_channels)
+        White series.
+    index : int
+        First integration after the step.
+
+    Returns
+    -------
+    ndarray, (n_channels,)
+        The size of the step over its error.
+    """
+    n = len(values)
+    low, high = (part.sum(axis=0, dtype=float) for part in (values[:index], values[index:]))
+    after = high - (n - index) / n * (low + high)
+    return after / np.sqrt(max((n - index) * index / n, 1e-12))
 
 
 def located(
@@ -200,19 +255,23 @@ def located(
     int
         First integration after the step.
     """
-    n = len(values)
-    series = values @ basis
-    for _ in range(4):
+    whole = len(values)
+    # What can count: the place moves by one window a round.
+    begin = max(index - long - _ROUNDS * window, 0)
+    series = values[begin : index + long + _ROUNDS * window].astype(float) @ basis
+    n, index = len(series), index - begin
+    for _ in range(_ROUNDS):
         first, last = max(index - long, 0), min(index + long, n)
         low = series[first:index].mean(axis=0)
         high = series[index:last].mean(axis=0)
-        a, b = max(index - window, LEAST // 2), min(index + window, n - LEAST // 2)
+        a = max(index - window, LEAST // 2 - begin)
+        b = min(index + window, whole - begin - LEAST // 2)
         gain = (series[a:b] - 0.5 * (low + high)) @ (high - low)
         # For a step at each place: what lies before it counts for the lower state.
         chance = np.concatenate([[0.0], -np.cumsum(gain)])
         chance = np.cumsum(np.exp(chance - chance.max()))
         new = a + int(np.searchsorted(chance, 0.5 * chance[-1]))
-        if new == index or not LEAST // 2 <= new <= n - LEAST // 2:
+        if new == index or not LEAST // 2 <= new + begin <= whole - LEAST // 2:
             break
         index = new
-    return index
+    return index + begin
