@@ -120,13 +120,8 @@ def _without_main(payload: Any) -> Iterator[None]:
                 setattr(main, name, value)
 
 
-def mapped(
-    executor: Executor | None,
-    work: Callable[[Any], Any],
-    batches: list,
-    done: Callable[[Any], None] | None = None,
-) -> list:
-    """Run batches and give their answers in the order of the batches.
+def mapped(executor: Executor | None, work: Callable[[Any], Any], batches: list) -> Iterator[Any]:
+    """Run batches and give their answers in the order of the batches, as they are ready.
 
     Parameters
     ----------
@@ -136,20 +131,18 @@ def mapped(
         What is run; picklable where the executor has processes.
     batches : list
         Its arguments.
-    done : callable, optional
-        Called with each answer as it is taken.
 
-    Returns
-    -------
-    list
-        The answers.
+    Yields
+    ------
+    object
+        The answers. None is kept here.
 
     Raises
     ------
     RuntimeError
         A worker process died.
     """
-    answers: list[Any] = []
+    count = 0
     results: Any = None
     try:
         if executor is None:
@@ -159,16 +152,14 @@ def mapped(
             with _without_main((work, batches[0])) if own else nullcontext():
                 results = executor.map(work, batches)
         for answer in results:
-            answers.append(answer)
-            if done is not None:
-                done(answer)
+            count += 1
+            yield answer
     except BrokenProcessPool:
         raise RuntimeError(
-            f"n_workers: a worker process died after {len(answers)} of {len(batches)} batches "
+            f"n_workers: a worker process died after {count} of {len(batches)} batches "
             "(killed, or out of memory); expected all to finish"
         ) from None
     finally:
         # What has not begun need not: the answer of a later batch is of no use without this one.
         if hasattr(results, "close"):
             results.close()
-    return answers

@@ -145,7 +145,10 @@ def run(
         exposure.n_int,
         measured - looked,
     )
-    return _result(exposure, settings, plan, found, choice, groups)
+    light_curve = _light_curve(exposure, found, choice)
+    # The search for events makes arrays of its own: what it does not need goes first.
+    found = found.without_sums()
+    return _result(exposure, settings, plan, found, choice, light_curve, groups)
 
 
 def _measure_all(
@@ -161,13 +164,20 @@ def _measure_all(
     batches = _batches(exposure, chunk, workers)
     task = partial(work, plan=plan, chunk=chunk)
     n_own = workers if executor is None and len(batches) > 1 else 1
+    whole: Measurement | None = None
+    first = 0
     with (
         showing(progress, "measuring", exposure.n_int) as tick,
         one_thread(),
         pool(n_own) as processes,
     ):
-        parts = mapped(executor or processes, task, batches, lambda part: tick(len(part.flags)))
-    return Measurement.merge(parts)
+        for part in mapped(executor or processes, task, batches):
+            if whole is None:
+                whole = Measurement.room(part, exposure.n_int)
+            whole.put(first, part)
+            first += len(part.flags)
+            tick(len(part.flags))
+    return whole
 
 
 def _batches(exposure: Exposure, chunk: int, workers: int) -> list[Batch]:
@@ -199,11 +209,11 @@ def _result(
     plan: Plan,
     found: Measurement,
     choice: Choice,
+    light_curve: dict[str, np.ndarray],
     groups: tuple[np.ndarray, ...],
 ) -> Result:
-    flux, error = net_flux(found, choice.annulus)
-    light_curve = _light_curve(exposure, found, choice, flux, error)
     use = counted(exposure.times.time, settings.out_of_transit)
+    flux = light_curve["aperture_flux"]
     quoted = found.psf[:, 2] if choice.kind == "psf" else flux[:, choice.radius]
     averaging = time_averaging(quoted, use, bin_size(exposure.times.time, int(use.sum())))
     events = events_in(found, plan, exposure.times.time, quoted, groups)
@@ -287,13 +297,15 @@ def _over_bound(found: Measurement, plan: Plan) -> dict[str, float]:
     return out
 
 
-def _light_curve(
-    exposure: Exposure, found: Measurement, choice: Choice, flux: np.ndarray, error: np.ndarray
-) -> dict[str, np.ndarray]:
+def _light_curve(exposure: Exposure, found: Measurement, choice: Choice) -> dict[str, np.ndarray]:
     """Lay the measurement out in the columns of the product."""
     times, a = exposure.times, choice.annulus
+    flux, error = net_flux(found, a)
+    # In place: nothing else needs the filled flux, and it is as large as the light curves.
+    replaced = found.replaced
     with np.errstate(invalid="ignore", divide="ignore"):
-        replaced = np.where(found.replaced != 0, found.replaced / flux, 0.0)
+        np.divide(replaced, flux, out=replaced, where=replaced != 0)
+    replaced[~np.isfinite(flux)] = np.nan
     out = {
         "integration": exposure.integration,
         "segment": exposure.segment,
@@ -313,7 +325,7 @@ def _light_curve(
         "aperture_y": found.center[:, 1],
         "aperture_flux": flux,
         "aperture_flux_err": error,
-        "aperture_replaced": np.where(np.isfinite(flux), replaced, np.nan),
+        "aperture_replaced": replaced,
         "flags": (found.flags | times.flags).astype(np.uint32),
     }
     names = ("amplitude", "x", "y", "sigma_x", "sigma_y", "offset")

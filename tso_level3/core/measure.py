@@ -192,7 +192,6 @@ def _numbers(
         areas=sums.areas,
         variance=sums.variance,
         read_variance=sums.read_variance,
-        star_variance=sums.star_variance,
         replaced=sums.replaced,
         flags=flags,
     )
@@ -202,8 +201,9 @@ def _numbers(
 def _directions(residuals: np.ndarray, plan: Plan) -> np.ndarray:
     """Project on the shapes along which events are looked for, (n, n_directions)."""
     if plan.directions is None:
-        return np.zeros((len(residuals), 0))
-    return residuals @ plan.directions.T
+        return np.zeros((len(residuals), 0), np.float32)
+    # Half a hundred numbers a frame, in standard errors: single precision is fine enough.
+    return (residuals @ plan.directions.T).astype(np.float32)
 
 
 def _without(out: Measurement, empty: np.ndarray) -> Measurement:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
@@ -294,7 +294,7 @@ class Measurement:
     psf_chi2 : ndarray, (n,)
         Reduced chi-square.
     components, directions : ndarray, (n, n_components) and (n, n_directions)
-        Projections of the residuals.
+        Projections of the residuals; those on the directions in single precision.
     center : ndarray, (n, 2)
         x, y of the apertures.
     sums, areas : ndarray, (n, n_radii)
@@ -303,8 +303,6 @@ class Measurement:
         Variance of the sums.
     read_variance : ndarray, (n, n_radii)
         Share of the read noise.
-    star_variance : ndarray, (n, n_radii)
-        Share of the star's photons.
     replaced : ndarray, (n, n_radii)
         Sum of the filled pixels of the star.
     flags : ndarray, (n,), uint32
@@ -328,9 +326,45 @@ class Measurement:
     areas: np.ndarray
     variance: np.ndarray
     read_variance: np.ndarray
-    star_variance: np.ndarray
     replaced: np.ndarray
     flags: np.ndarray
+
+    @classmethod
+    def room(cls, part: Measurement, n: int) -> Measurement:
+        """Make room for all frames, to be filled part by part.
+
+        Parts that wait for their whole would take twice its memory.
+
+        Parameters
+        ----------
+        part : Measurement
+            Some frames, which say how many columns there are.
+        n : int
+            Number of frames.
+
+        Returns
+        -------
+        Measurement
+            Arrays of n rows, with no values yet.
+        """
+        columns = {item.name: getattr(part, item.name) for item in fields(cls)}
+        return cls(
+            **{name: np.empty((n, *own.shape[1:]), own.dtype) for name, own in columns.items()}
+        )
+
+    def put(self, first: int, part: Measurement) -> None:
+        """Copy a run of frames to its place.
+
+        Parameters
+        ----------
+        first : int
+            Row of its first frame.
+        part : Measurement
+            The frames.
+        """
+        for item in fields(self):
+            own = getattr(part, item.name)
+            getattr(self, item.name)[first : first + len(own)] = own
 
     @classmethod
     def merge(cls, parts: list[Measurement]) -> Measurement:
@@ -346,9 +380,20 @@ class Measurement:
         Measurement
             All frames.
         """
-        return cls(
-            **{
-                item.name: np.concatenate([getattr(part, item.name) for part in parts])
-                for item in fields(cls)
-            }
-        )
+        whole = cls.room(parts[0], sum(len(part.flags) for part in parts))
+        first = 0
+        for part in parts:
+            whole.put(first, part)
+            first += len(part.flags)
+        return whole
+
+    def without_sums(self) -> Measurement:
+        """Let go of what only the light curves of the apertures need.
+
+        Returns
+        -------
+        Measurement
+            The same frames, of no radius.
+        """
+        named = ("sums", "areas", "variance", "read_variance", "replaced")
+        return replace(self, **{name: getattr(self, name)[:, :0].copy() for name in named})
