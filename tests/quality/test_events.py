@@ -105,6 +105,22 @@ def test_slow_change_is_no_tilt(shape):
     assert len(found) <= (2 if shape == "sigmoid" else 0)
 
 
+@pytest.mark.parametrize(
+    "n, size", [(2000, 0.3), (2000, 0.6), (10_000, 0.3), (10_000, 3.0), (40_000, 1.0)]
+)
+def test_faint_and_long_drifts_are_no_tilts(n, size):
+    # used to be cut into tilts: what is left of a faint drift beside a parabola is noise, but
+    # often a quarter of the drift's own significance (20 to 40 of them in 6 such exposures)
+    found = []
+    for seed in range(6):
+        rng = np.random.default_rng(50 + seed)
+        groups, series = _groups(rng), _series(rng, n)
+        drift = size * np.linspace(-1, 1, n)
+        series["components"] += drift[:, None] * _direction(groups, rng)
+        found += find_events(**series, groups=groups)
+    assert len(found) <= 1
+
+
 def test_step_on_a_slow_change_is_found():
     rng = np.random.default_rng(25)
     groups = _groups(rng)
@@ -173,6 +189,30 @@ def test_ramp_at_the_start_is_settling():
     assert events[0].integration == 0
     # 5 % of the ramp are left after three times its length
     assert 60 <= events[0].length <= 240
+
+
+@pytest.mark.parametrize("length", [10, 40, 80])
+def test_ramps_of_any_length_are_settling_and_no_jump(length):
+    # used to be jumps and antenna moves where the ramp is short or the exposure
+    kinds = []
+    for seed in range(6):
+        rng = np.random.default_rng(60 + seed)
+        series = _series(rng)
+        series["x"] += 0.03 * np.exp(-np.arange(1200) / length)
+        kinds += [event.kind for event in find_events(**series)]
+    assert set(kinds) == {"settling"}
+    # that of 80 is too long to be told from a drift in each of these exposures
+    assert len(kinds) >= (3 if length == 80 else 6)
+
+
+@pytest.mark.parametrize("first", [12, 30])
+def test_jump_soon_after_the_start_is_a_jump(first):
+    for seed in range(4):
+        series = _series(np.random.default_rng(70 + seed))
+        series["x"][first:] += 0.03
+        events = find_events(**series)
+        assert [event.kind for event in events] == ["jump"]
+        assert abs(events[0].integration - first) <= 1
 
 
 def test_drift_that_is_red_noise_is_no_event():

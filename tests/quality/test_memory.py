@@ -27,7 +27,9 @@ def test_search_for_events_holds_little_more_than_the_projections_once():
     rng = np.random.default_rng(40)
     groups, n = _groups(rng), 80_000
     series = _series(rng, n)
-    series["components"][30_000:] += 4.0 * _direction(groups, rng)
+    # residuals are as bright as the star
+    bright = series["flux"][30_000:, None] / 3e5
+    series["components"][30_000:] += 4.0 * bright * _direction(groups, rng)
     events, peak = _peak(lambda: find_events(**series, groups=groups))
     assert [event.kind for event in events] == ["tilt"]
     assert abs(events[0].integration - 30_000) <= 2

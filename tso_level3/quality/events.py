@@ -158,7 +158,9 @@ def _described(
         start, stop = item.start + n_ramp, item.stop + n_ramp
         length = int(rows[stop - 1] - rows[start] + 1)
         size = dip_size(flux, start, stop)
-        events.append(Event(int(rows[start]), "antenna", item.significance, size, length))
+        # Nothing was before it: the star comes to its place.
+        kind = "settling" if start <= 1 else "antenna"
+        events.append(Event(int(rows[start]), kind, item.significance, size, length))
     return events
 
 
@@ -223,7 +225,7 @@ def _judged(values: np.ndarray, best: Scan, families: Families, degree: int) -> 
     squares = families.squares(response_at(values, index))
     net = squares[best.family] - families.dimensions[best.family]
     significance = float(np.sqrt(max(net, 0.0))) / red
-    return _Step(index, significance) if significance**2 / 2 >= 0.6 * _SURPRISE else None
+    return _Step(index, significance) if significance**2 / 2 >= _SURPRISE else None
 
 
 def _projected(values: np.ndarray, basis: np.ndarray, edges: tuple[int, int, int]) -> np.ndarray:

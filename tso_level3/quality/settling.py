@@ -15,6 +15,8 @@ __all__ = ["Ramp", "ramp_shape", "settling"]
 _ELSEWHERE = 80
 # A ramp must explain so much more than a parabola does.
 _MORE = 12.0
+# By so much the best of many places for a step explains more of a ramp than the ramp, by chance.
+_PLACES = 8.0
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def settling(values: np.ndarray, families: Families) -> Ramp | None:
     bend -= bend.mean()
     slow = ((bend @ part) ** 2).sum() / (bend @ bend)
     explained = ((ramp_shape(window, ramp.length) @ part) ** 2).sum()
-    if (step is not None and step.chi2 > explained) or slow > explained - _MORE:
+    if (step is not None and step.chi2 > explained + _PLACES) or slow > explained - _MORE:
         return None
     return ramp
 

@@ -10,9 +10,11 @@ __all__ = ["is_slow", "steepness"]
 
 # By so much a slow change fits better than a true step by chance, rarely.
 _CHANCE = 6.0
+# A step of this significance leaves enough beside a parabola to be told from noise.
+_SEEN = 11.0
 
 
-def steepness(series: np.ndarray, index: int, *, reach: int, enough: float = 11.0) -> float:
+def steepness(series: np.ndarray, index: int, *, reach: int, enough: float = _SEEN) -> float:
     """Compare a step with a smooth change: how much of it stays beside a parabola.
 
     A step keeps half of its significance when a slope is fitted with it, a slow drift keeps
@@ -51,7 +53,9 @@ def _ratio(series: np.ndarray, index: int, reach: int, enough: float) -> float:
         if abs(plain) >= enough or width >= reach or (a == 0 and b == n):
             break
         width = int(np.ceil(1.3 * width))
-    return float(_significance(part, index - a, 2) / plain) if plain else 0.0
+    beside = _significance(part, index - a, 2) * np.sign(plain)
+    # Of a faint one noise may keep half: what stays beside the parabola must be seen itself.
+    return float(beside / max(abs(plain), _SEEN))
 
 
 def is_slow(series: np.ndarray, index: int, *, reach: int, degree: int = 0) -> bool:
