@@ -17,12 +17,13 @@ from tso_level3.core.look import Sample, settle
 from tso_level3.core.plan import Plan, make_layout
 from tso_level3.executors import one_thread
 from tso_level3.flags import Flag, dq_mask
-from tso_level3.frames import Box, Exposure, Optics, Pixels
+from tso_level3.frames import Box, Exposure, Optics
 from tso_level3.modes import Mode, is_weak_lens, mode_of
 from tso_level3.progress import showing
 from tso_level3.psf import kernel as kernels
 from tso_level3.psf.empirical import refine_defocus, scan_range
 from tso_level3.quality.apertures import Wish
+from tso_level3.sampling import draw, load_frames, spread
 from tso_level3.settings import Settings
 from tso_level3.wishes import wish_of, with_aperture_of
 
@@ -115,12 +116,13 @@ def first_look(
         whole_frame=settings.background == "frame",
         full_rows=settings.flicker != "none",
     )
-    rows = _spread(exposure.n_int, _sample_size(layout.box.nx * layout.box.ny))
+    rows = spread(exposure.n_int, _sample_size(layout.box.nx * layout.box.ny))
     with one_thread(), showing(progress, "first look", len(rows)) as tick:
-        pixels, scale = _load(exposure, rows, layout.box, tick)
+        drawn = draw(exposure, rows, layout.box, dq_mask=dq_mask(settings.dq_bits), tick=tick)
         sample = Sample(
-            pixels=pixels,
-            scale=scale,
+            pixels=drawn.pixels,
+            scale=drawn.scale,
+            variance=drawn.variance,
             layout=layout,
             geometry=geometry,
             kernel=found.kernel,
@@ -129,7 +131,7 @@ def first_look(
             y=found.y,
             fwhm=found.fwhm,
             position=expected,
-            has_errors=exposure.has_errors and pixels.errors is not None,
+            has_errors=exposure.has_errors and "errors" in drawn.variance,
             unit=exposure.unit,
         )
         plan = settle(sample, settings, empirical=settings.kernel == "empirical")
@@ -190,59 +192,15 @@ def _expected_position(exposure: Exposure, settings: Settings) -> tuple[float, f
     return (nx - 1) / 2, (ny - 1) / 2
 
 
-def _spread(n: int, count: int) -> np.ndarray:
-    """Take frames from all over the exposure."""
-    return np.unique(np.linspace(0, n - 1, min(n, count)).round().astype(int))
-
-
 def _sample_size(n_pixels: int) -> int:
     return int(np.clip(_SAMPLE_BYTES // (8 * n_pixels), 24, _SAMPLE))
-
-
-def _load(
-    exposure: Exposure, rows: np.ndarray, box: Box, tick: Any = None, *, variances: bool = True
-) -> tuple[Pixels, float | np.ndarray]:
-    """Read single frames from all segments; with all parts of the variance."""
-    names = [item.name for item in dataclasses.fields(Pixels)]
-    kept: dict[str, np.ndarray] = {}
-    missing: set[str] = set()
-    first, place = 0, 0
-    scale: Any = None
-    for segment in exposure.segments:
-        own = segment.scale[box.slices] if np.ndim(segment.scale) else float(segment.scale)
-        scale = own if scale is None else scale
-        ratio = own / scale
-        for row in rows[(rows >= first) & (rows < first + segment.n_frames)] - first:
-            pixels = segment.source.load(int(row), int(row) + 1, box, variances=variances)
-            for name in names:
-                value = getattr(pixels, name)
-                if value is None:
-                    missing.add(name)
-                    continue
-                if name != "dq" and not np.all(ratio == 1.0):
-                    value = value * (ratio if name in ("values", "errors") else ratio**2)
-                # Room for all is made once: a list, and then its whole, would be twice as much.
-                if name not in kept:
-                    kept[name] = np.zeros((len(rows), *box.shape), value.dtype)
-                elif value.dtype.itemsize > kept[name].dtype.itemsize:
-                    kept[name] = kept[name].astype(value.dtype)
-                kept[name][place] = value[0]
-            place += 1
-            if tick is not None:
-                tick(1)
-        first += segment.n_frames
-    return Pixels(
-        **{name: kept[name] for name in names if name in kept and name not in missing}
-    ), scale
 
 
 def _glance(exposure: Exposure, expected: tuple[float, float], settings: Settings) -> np.ndarray:
     """Make the median of a few whole frames, NaN where a pixel is bad in most of them."""
     ny, nx = exposure.shape
     count = int(np.clip(_GLANCE_BYTES // (8 * ny * nx), 3, _GLANCE))
-    pixels, scale = _load(
-        exposure, _spread(exposure.n_int, count), Box(0, 0, nx, ny), variances=False
-    )
+    pixels, scale = load_frames(exposure, spread(exposure.n_int, count), Box(0, 0, nx, ny))
     factor = np.broadcast_to(np.asarray(scale, float), (ny, nx))
     mask = np.uint32(dq_mask(settings.dq_bits))
     middle = np.full((ny, nx), np.nan)

@@ -14,7 +14,7 @@ from tso_level3.core.plan import Noise
 from tso_level3.core.repair import find_and_fit
 from tso_level3.core.robust import MAD
 from tso_level3.core.shift import ShiftedImage, without_noise
-from tso_level3.core.template import Bad, Template
+from tso_level3.core.template import Bad, Fit, Template
 from tso_level3.core.zero_point import Place, place_kernel
 from tso_level3.psf.empirical import fill_missing
 from tso_level3.settings import Settings
@@ -30,6 +30,8 @@ _N_COMPONENTS = 5
 _UNDERSAMPLED = 2.0
 # Frames that the scatter in time of a pixel is taken from: its error is 8 %.
 _SCATTER_FRAMES = 96
+# Values that are worked on together: copies of the whole sample would be most of the memory.
+_BLOCK = 250_000
 # A star that moves by more than this [pix] is followed frame by frame from the start.
 _DRIFTING = 0.6
 
@@ -63,11 +65,10 @@ class TemplateBuilder:
         self.given = Bad(bad.frame[keep], bad.pixel[keep])
         self.ring = self._ring()
         self.lost = False
-        self.repaired = None
+        self.fit: Fit | None = None
         self.residuals = values
         self.scatter = np.full(values.shape[1], np.nan)
         self.start = sample.x, sample.y
-        self.parts: dict[str, np.ndarray] = {}
 
     def _ring(self) -> np.ndarray:
         """Background pixels to take the template's zero from."""
@@ -75,13 +76,13 @@ class TemplateBuilder:
         if rings:
             return rings[0][~self.dead[rings[0]]]
         # Without an annulus the faintest tenth of the used pixels shows the level.
-        mean = noise_model.column_median(self.values)
+        mean = _column_median(self.values)
         order = np.argsort(np.where(np.isfinite(mean), mean, np.inf))
         return order[: max(len(order) // 10, 1)]
 
     def build(self) -> tuple[Template, Noise]:
         """Build template and noise."""
-        mean = noise_model.column_median(self.values)
+        mean = _column_median(self.values)
         self.level = self._level(mean) if self.constant else 0.0
         image = mean - self.level
         shifts = None
@@ -93,14 +94,15 @@ class TemplateBuilder:
                 image = self._registered(image, shifts)
                 template = self._template(image, noise)
         for step in range(3 if len(self.values) >= FEW else 1):
-            residuals = self._fit(template, noise, shifts)
-            noise = self._noise(image, residuals)
+            self._fit(template, noise, shifts)
+            noise = self._noise(image, self.residuals)
             if len(self.values) >= FEW:
-                image = self._improved(template, residuals, noise, again=step > 0)
+                image = self._improved(template, noise, again=step > 0)
             template = self._template(image, noise)
         self._fit(template, noise, shifts)
         noise = self._with_limit(noise)
-        departures = self.values - self.repaired.fit.model(template)
+        departures = self.fit.model(template)
+        np.subtract(self.values, departures, out=departures)
         sigma = self.settings.outlier_sigma
         limit = noise_model.with_changes(noise.limit, departures, sigma)
         return template, dataclasses.replace(noise, limit=limit)
@@ -184,27 +186,19 @@ class TemplateBuilder:
 
     def _noise(self, image: np.ndarray, residuals: np.ndarray | None) -> Noise:
         """Make the noise from the best source there is."""
-        pixels, layout = self.sample.pixels, self.layout
+        layout = self.layout
         template = np.nan_to_num(image)
         if not self.sample.has_errors:
             if residuals is None:
                 residuals = np.zeros((0, image.size))
             return noise_model.from_scatter(residuals, template, self.ring)
-        scale = self.sample.scale
+        known, scale = self.sample.variance, self.sample.scale
         factor = np.asarray(scale).reshape(-1)[layout.index] if np.ndim(scale) else scale
 
         def mean(name: str) -> np.ndarray:
-            if name in self.parts:
-                return self.parts[name]
-            part = getattr(pixels, name)
-            if name == "errors":
-                part = part.astype(np.float64) ** 2
-            taken = np.take(part.reshape(len(part), -1), layout.index, axis=1).astype(float)
-            taken[~np.isfinite(self.values)] = np.nan
-            self.parts[name] = _column_mean(taken) * factor**2
-            return self.parts[name]
+            return known[name].reshape(-1)[layout.index] * factor**2
 
-        if pixels.var_poisson is not None and pixels.var_rnoise is not None:
+        if "var_poisson" in known and "var_rnoise" in known:
             poisson, read = mean("var_poisson"), mean("var_rnoise")
             if np.nanmedian(poisson + read) > 0:
                 return noise_model.from_parts(poisson, read, template, self.level)
@@ -220,37 +214,38 @@ class TemplateBuilder:
         limit[self.dead] = np.inf
         return dataclasses.replace(noise, limit=limit)
 
-    def _fit(self, template: Template, noise: Noise, shifts: np.ndarray | None) -> np.ndarray:
-        """Fit the sample; give the residuals with NaN for missing pixels."""
+    def _fit(self, template: Template, noise: Noise, shifts: np.ndarray | None) -> None:
+        """Fit the sample, and keep the residuals with NaN for missing pixels."""
         limited = self._with_limit(noise)
+        # The residuals of the round before make room for the new ones.
+        self.residuals = None
         work = np.nan_to_num(self.values, copy=True, nan=0.0)
         work[:, self.dead] = 0.0
         sigma = self.settings.outlier_sigma if len(self.values) >= FEW else 0.0
-        self.repaired = find_and_fit(
+        repaired = find_and_fit(
             template, work, self.given, limited.limit, sigma=sigma, start=shifts
         )
-        residuals = self.repaired.residuals.copy()
-        residuals[self.repaired.bad.frame, self.repaired.bad.pixel] = np.nan
+        self.fit, residuals = repaired.fit, repaired.residuals
+        residuals[repaired.bad.frame, repaired.bad.pixel] = np.nan
         residuals[:, self.dead] = np.nan
-        residuals[~self.repaired.fit.ok] = np.nan
+        residuals[~self.fit.ok] = np.nan
         self.residuals = residuals
         if len(self.values) >= FEW:
             self.scatter = _scatter(residuals)
-        return residuals
 
-    def _improved(
-        self, template: Template, residuals: np.ndarray, noise: Noise, *, again: bool
-    ) -> np.ndarray:
+    def _improved(self, template: Template, noise: Noise, *, again: bool) -> np.ndarray:
         """Add the mean residual, at the template's flux: the mean image without its blurring."""
-        fit = self.repaired.fit
-        with np.errstate(invalid="ignore", divide="ignore"):
-            scaled = residuals / np.where(fit.flux > 0, fit.flux, np.nan)[:, None]
+        fit, residuals = self.fit, self.residuals
+        flux = np.where(fit.flux > 0, fit.flux, np.nan)[:, None]
         # Residuals are moved back by whole pixels. The fraction that is left blurs the correction
         # by a positive transfer function, so that a few rounds reach the same image.
         shift = np.rint(np.nan_to_num(np.stack([fit.x, fit.y], axis=1))).astype(int)
-        if shift.any():
-            scaled = self._moved_back(scaled, shift)
-        mean = np.nan_to_num(_column_mean(scaled))
+        means = []
+        for part in _columns(residuals):
+            scaled = self._moved_back(residuals, shift, part) if shift.any() else residuals[:, part]
+            with np.errstate(invalid="ignore", divide="ignore"):
+                means.append(_column_mean(scaled / flux))
+        mean = np.nan_to_num(np.concatenate(means))
         if shift.any() and again and self.sample.mode.weak_lens:
             # Undoing a blur amplifies noise with each round: only what stands out goes on. In
             # focus the star is too small a part of the box to stand out of its mean spectrum.
@@ -262,20 +257,20 @@ class TemplateBuilder:
         new = template.node((0, 0)).terms[0] + mean
         return new - self._zero(new)
 
-    def _moved_back(self, scaled: np.ndarray, shift: np.ndarray) -> np.ndarray:
-        """Move frames by whole pixels; NaN where they say nothing."""
+    def _moved_back(self, values: np.ndarray, shift: np.ndarray, part: slice) -> np.ndarray:
+        """Move frames by whole pixels, and give some pixels; NaN where they say nothing."""
         index, (ny, nx) = self.layout.index, self.layout.box.shape
         place = np.full(ny * nx, -1)
         place[index] = np.arange(index.size)
-        rows, columns = np.divmod(index, nx)
-        out = np.full(scaled.shape, np.nan)
+        rows, columns = np.divmod(index[part], nx)
+        out = np.full((len(values), len(rows)), np.nan)
         for sx, sy in np.unique(shift, axis=0):
             frames = np.flatnonzero((shift == (sx, sy)).all(axis=1))
             y, x = rows + sy, columns + sx
             inside = (y >= 0) & (y < ny) & (x >= 0) & (x < nx)
             source = np.where(inside, place[np.where(inside, y * nx + x, 0)], -1)
             known = np.flatnonzero(source >= 0)
-            out[np.ix_(frames, known)] = scaled[np.ix_(frames, source[known])]
+            out[np.ix_(frames, known)] = values[np.ix_(frames, source[known])]
         return out
 
     def _zero(self, image: np.ndarray) -> float:
@@ -313,8 +308,13 @@ class TemplateBuilder:
 
         What the fractions blur is put right by the rounds that follow.
         """
-        moved = self._moved_back(self.values - self.level, np.rint(shifts).astype(int))
-        middle = noise_model.column_median(moved)
+        shift = np.rint(shifts).astype(int)
+        middle = np.concatenate(
+            [
+                noise_model.column_median(self._moved_back(self.values, shift, part) - self.level)
+                for part in _columns(self.values)
+            ]
+        )
         middle = np.where(np.isfinite(middle), middle, image)
         return middle - self._zero(middle)
 
@@ -347,16 +347,31 @@ def _column_mean(values: np.ndarray) -> np.ndarray:
         return np.where(good, values, 0.0).sum(axis=0) / np.where(count > 0, count, np.nan)
 
 
+def _columns(values: np.ndarray) -> list[slice]:
+    """Cut the columns into runs that are worked on together."""
+    step = max(1, _BLOCK // max(len(values), 1))
+    return [slice(first, first + step) for first in range(0, values.shape[1], step)]
+
+
+def _column_median(values: np.ndarray) -> np.ndarray:
+    parts = [noise_model.column_median(values[:, part]) for part in _columns(values)]
+    return np.concatenate(parts)
+
+
 def _scatter(residuals: np.ndarray) -> np.ndarray:
     """Estimate the scatter of columns about zero, from some of the frames."""
-    residuals = residuals[np.isfinite(residuals).any(axis=1)]
-    size = np.abs(residuals[:: max(len(residuals) // _SCATTER_FRAMES, 1)])
-    # Columns without gaps go the quick way.
-    whole = np.isfinite(size).all(axis=0)
+    rows = np.flatnonzero(np.isfinite(residuals).any(axis=1))
+    rows = rows[:: max(len(rows) // _SCATTER_FRAMES, 1)]
     out = np.full(residuals.shape[1], np.nan)
-    for columns in (whole, ~whole):
-        if columns.any() and len(size):
-            out[columns] = MAD * noise_model.column_median(size[:, columns])
+    for part in _columns(residuals) if len(rows) else ():
+        size = np.abs(residuals[rows, part])
+        # Columns without gaps go the quick way.
+        whole = np.isfinite(size).all(axis=0)
+        own = np.full(len(whole), np.nan)
+        for columns in (whole, ~whole):
+            if columns.any():
+                own[columns] = MAD * noise_model.column_median(size[:, columns])
+        out[part] = own
     return out
 
 

@@ -16,7 +16,7 @@ from tso_level3.core.gaussian import fit_gaussians
 from tso_level3.core.geometry import Geometry
 from tso_level3.core.measure import gather, measure
 from tso_level3.core.peak import Correlator
-from tso_level3.core.plan import BackgroundPlan, Layout, Noise, Plan
+from tso_level3.core.plan import BackgroundPlan, Layout, Measurement, Noise, Plan
 from tso_level3.core.template import Template
 from tso_level3.flags import Flag, dq_mask
 from tso_level3.frames import Pixels
@@ -28,6 +28,9 @@ __all__ = ["Sample", "settle"]
 
 log = logging.getLogger(__name__)
 
+# Pixels that are measured together.
+_BLOCK = 1_000_000
+
 
 @dataclass(frozen=True, eq=False)
 class Sample:
@@ -36,9 +39,11 @@ class Sample:
     Attributes
     ----------
     pixels : Pixels
-        The box of the layout, with the parts of the variance where they are known.
+        The box of the layout; NaN where a pixel is bad.
     scale : float or ndarray, (ny, nx)
         Factor to the exposure's unit, on the box.
+    variance : dict of ndarray, (ny, nx)
+        Means of what is known of the variance; see `tso_level3.sampling.Drawn`.
     layout : Layout
         The used pixels.
     geometry : Geometry
@@ -61,6 +66,7 @@ class Sample:
 
     pixels: Pixels
     scale: float | np.ndarray
+    variance: dict[str, np.ndarray]
     layout: Layout
     geometry: Geometry
     kernel: Any
@@ -114,6 +120,8 @@ def settle(sample: Sample, settings: Settings, *, empirical: bool = False) -> Pl
         template, noise = builder.build()
         plan = _assemble(sample, settings, template, noise, dead, builder, empirical)
         plan = dataclasses.replace(plan, components=builder.components(template, noise))
+        # Its residuals are as large as the sample.
+        del builder
         return _centered(plan, sample, settings)
 
     plan = settled(values)
@@ -242,12 +250,20 @@ def _gauss_start(image: np.ndarray, template: Template, layout: Layout, fwhm: fl
     return found.parameters[0] if found.ok[0] else start[0]
 
 
+def _measured(sample: Sample, plan: Plan) -> Measurement:
+    """Measure the sample, a few frames at a time."""
+    values = sample.pixels.values
+    step = max(1, _BLOCK // plan.layout.n_pixels)
+    parts = (values[first : first + step] for first in range(0, len(values), step))
+    return Measurement.merge([measure(Pixels(part), plan, sample.scale) for part in parts])
+
+
 def _centered(plan: Plan, sample: Sample, settings: Settings) -> Plan:
     """Move the fixed apertures to the median of the chosen centre over the sample."""
     if plan.source == "position":
         center = sample.position
     else:
-        found = measure(sample.pixels, dataclasses.replace(plan, moving=False), sample.scale)
+        found = _measured(sample, dataclasses.replace(plan, moving=False))
         own = {
             "psf": found.psf[:, :2],
             "gauss": found.gauss[:, 1:3],

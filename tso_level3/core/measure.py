@@ -14,7 +14,7 @@ from tso_level3.core.template import Bad
 from tso_level3.flags import Flag
 from tso_level3.frames import Pixels
 
-__all__ = ["gather", "measure"]
+__all__ = ["gather", "marked", "measure"]
 
 # Pixels that are worked on at once: they fit into a processor's cache.
 _BLOCK = 120_000
@@ -63,6 +63,26 @@ def gather(
         values[more.frame, more.pixel] = 0.0
         bad = bad.join(more)
     return values, bad
+
+
+def marked(pixels: Pixels, dq_mask: int) -> np.ndarray:
+    """Say which pixels the input calls bad.
+
+    Parameters
+    ----------
+    pixels : Pixels
+        What was read, (n, ny, nx).
+    dq_mask : int
+        Data-quality bits that make a pixel bad.
+
+    Returns
+    -------
+    ndarray, (n, ny, nx), bool
+        True where a bit is set, or the error is not a positive number.
+    """
+    wrong = np.zeros(pixels.values.shape, bool)
+    _mark(wrong, pixels, slice(None), dq_mask)
+    return wrong
 
 
 def _mark(wrong: np.ndarray, pixels: Pixels, part: slice, dq_mask: int) -> None:

@@ -34,6 +34,7 @@ _DEPARTS = 4.0
 _OFTEN = 0.015
 _TIMES = 3
 _ISOLATED = 10
+_COLUMNS = 2000
 
 
 def robust_scatter(residuals: np.ndarray) -> np.ndarray:
@@ -49,7 +50,12 @@ def robust_scatter(residuals: np.ndarray) -> np.ndarray:
     ndarray, (k,)
         Standard deviations of normal noise; NaN where nothing is known.
     """
-    return MAD * column_median(np.abs(residuals - column_median(residuals)))
+    out = np.empty(residuals.shape[1])
+    # Of a few columns at a time: copies of all would be several times the sample.
+    for first in range(0, len(out), _COLUMNS):
+        part = residuals[:, first : first + _COLUMNS]
+        out[first : first + _COLUMNS] = column_median(np.abs(part - column_median(part)))
+    return MAD * out
 
 
 def column_median(values: np.ndarray) -> np.ndarray:
@@ -225,9 +231,9 @@ def with_changes(limit: np.ndarray, departures: np.ndarray, sigma: float) -> np.
     often = max(_TIMES, int(np.ceil(_OFTEN * len(departures))))
     out = limit.copy()
     changes = np.zeros(limit.shape, bool)
-    for sign in (1.0, -1.0):
+    for beyond, bound in ((np.greater, _DEPARTS), (np.less, -_DEPARTS)):
         with np.errstate(invalid="ignore"):
-            far = sign * departures > _DEPARTS * limit
+            far = beyond(departures, bound * limit)
         places = np.flatnonzero(far.sum(axis=0) >= often)
         usual = np.where(far[:, places], np.abs(departures[:, places]), np.nan)
         if places.size:

@@ -21,6 +21,7 @@ _STRONGEST = 0.3
 _MAX_ROUNDS = 8
 # Pixels that are worked on at once.
 _BLOCK = 120_000
+_SETTLED = 400_000
 # More departures than this part of the subframe, and than this number, are a change of the image.
 _CHANGED = 0.02
 _CHANGED_PIXELS = 12
@@ -95,10 +96,12 @@ def find_and_fit(
         outlier[hits.frame] = True
         rows = np.unique(hits.frame[hits.pixel < n_fit])
         bad = given.join(_drop(hits, rows))
-        if rows.size:
-            found = _settle(template, images, given, limit, sigma, rows, fit, residuals)
+        outlier[rows] = False
+        # In parts, each of which is copied some times.
+        step = max(1, _SETTLED // images.shape[1])
+        for some in (rows[first : first + step] for first in range(0, rows.size, step)):
+            found = _settle(template, images, given, limit, sigma, some, fit, residuals)
             bad = bad.join(found)
-            outlier[rows] = False
             outlier[found.frame] = True
     images[bad.frame, bad.pixel] = 0.0
     residuals[bad.frame, bad.pixel] = 0.0
