@@ -16,7 +16,7 @@ from tso_level3 import exports, official
 from tso_level3._version import __version__
 from tso_level3.atomic import replacing
 from tso_level3.columns import unit_of
-from tso_level3.product_tree import metadata_of, picture_of, plain, read_tree
+from tso_level3.product_tree import load_extensions, metadata_of, picture_of, plain, read_tree
 from tso_level3.tables import (
     TABLES,
     Quoted,
@@ -334,7 +334,10 @@ def build(result: Result) -> TSOLightCurveModel:
     asdf.exceptions.ValidationError
         Something else is not as the schema wants it.
     """
+    load_extensions()
     model = _with_metadata(result.meta)
+    # Everything is validated together at the end: a table at a time it would take twice as long.
+    model._validate_on_assignment = False
     model.meta.tso_level3 = _made(result)
     model.meta.cal_step.tso_photometry = "COMPLETE"
     model.meta.cal_step.tso_level3_photometry = "COMPLETE"
@@ -354,6 +357,7 @@ def build(result: Result) -> TSOLightCurveModel:
         f"Light curves measured by tso_level3 {__version__}",
         {"name": "tso_level3", "version": __version__, "author": "The tso_level3 developers"},
     )
+    model._validate_on_assignment = True
     model.validate()
     return model
 
