@@ -245,7 +245,7 @@ def test_wavefront_error_is_seeded_and_unknown_to_the_nominal_kernel():
 
 
 def test_tilt_changes_the_image_from_its_integration_on():
-    tilt = Tilt(integration=12, segment=7, tip=3e-7)
+    tilt = Tilt(integration=12, segment=7, tip=6e-7)
     sim = simulation("F210M", n_int=20, jitter=0.0, drift=(0, 0), tilts=(tilt,), **QUIET)
     exposure = simulate_arrays(sim)
     np.testing.assert_array_equal(exposure.truth["kernel"], np.arange(20) >= 12)

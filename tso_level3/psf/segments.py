@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tso_level3.psf import bands, optics
+from tso_level3.psf import bands, optics, wavefront
 from tso_level3.psf import pupil as _pupil
 
 __all__ = ["segment_modes"]
@@ -27,10 +27,10 @@ def segment_modes(
 ) -> np.ndarray:
     """Compute the first-order change of the image for piston, tilt and tip of each segment.
 
-    With E the field of the telescope without wavefront error and F that of one mode of one
-    segment, the image changes by 2 k Im(E* F) for a small path difference. The telescope has
-    wavefront errors, which nobody knows at the time; they turn the phase between E and F and so
-    mix in Re(E* F), which is given as well.
+    With E the field of telescope and instrument, as far as their wavefront is known, and F that of
+    one mode of one segment, the image changes by 2 k Im(E* F) for a small path difference. The
+    telescope has wavefront errors, which nobody knows at the time; they turn the phase between E
+    and F and so mix in Re(E* F), which is given as well.
 
     Parameters
     ----------
@@ -61,14 +61,13 @@ def segment_modes(
     """
     band = bands.resolve(instrument, filter, pupil)
     waves = band.waves if waves is None else float(waves)
-    scales = bands.scales(band.channel, detector)
+    scale = 0.5 * sum(bands.scales(band.channel, detector))
     rotation = bands.rotation(band.instrument, detector)
     # The image holds no detail finer than half of wavelength over diameter.
     finest = np.rad2deg(band.low / (2.0 * _pupil.SIDE)) * 3600
-    oversample = max(int(np.ceil(max(scales) / finest - 0.1)), 1)
+    oversample = max(int(np.ceil(scale / finest - 0.1)), 1)
     angles = [
-        _fine(offsets, oversample) * np.deg2rad(scale / 3600)
-        for offsets, scale in zip((offsets_x, offsets_y), scales, strict=True)
+        _fine(offsets, oversample) * np.deg2rad(scale / 3600) for offsets in (offsets_x, offsets_y)
     ]
     field = _pupil.draw(rotation).amplitude
     lens = optics.defocus(waves) if waves else 0.0
@@ -77,15 +76,18 @@ def segment_modes(
     modes = np.zeros(shape)
     step = _pupil.SIDE / _pupil.NPUP
     spacing = (angles[0][1] - angles[0][0]) * (angles[1][1] - angles[1][0])
-    for wavelength in edges:
+    known = wavefront.of_setup(band, detector, edges)
+    lens = lens + (0.0 if known.opd is None else known.opd)
+    weights = edges**-3.0 / (edges**-3.0).sum()
+    for wavelength, weight, focus in zip(edges, weights, known.focus, strict=True):
         k = 2 * np.pi / wavelength
-        lit = field * np.exp(1j * k * lens) if waves else field.astype(complex)
+        lit = field * np.exp(1j * k * (lens + focus * wavefront.focus_shape()))
         whole, parts = _fields(lit, rotation, wavelength, *angles)
-        share = spacing * (step / wavelength) ** 2 / field.sum() / n_wavelengths
+        share = weight * spacing * (step / wavelength) ** 2 / field.sum()
         product = np.conj(whole) * parts
         modes[:, :, 0] -= 2 * k * share * product.imag
         modes[:, :, 1] -= 2 * k * share * product.real
-    blur = bands.blur(band.channel, 0.5 * (scales[0] + scales[1]))
+    blur = bands.blur(band.channel, scale)
     inner = slice(_MARGIN * oversample, -_MARGIN * oversample, oversample)
     out = [
         optics.detect(image, oversample, blur)[inner, inner]
