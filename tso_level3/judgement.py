@@ -1,4 +1,4 @@
-"""What is looked for in the whole of a measured exposure: events, and the flags they set."""
+"""What the whole of a measured exposure tells: how the sky varies, events, the flags they set."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from tso_level3.flags import Flag
 from tso_level3.frames import Exposure
 from tso_level3.quality.directions import directions_of
 from tso_level3.quality.events import LEAST_INTEGRATIONS, Event, find_events
+from tso_level3.quality.sky import smooth_sky
 from tso_level3.settings import Settings
 
-__all__ = ["EventTable", "events_in", "with_directions"]
+__all__ = ["EventTable", "events_in", "with_directions", "with_smooth_sky"]
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,47 @@ def with_directions(
     setup = {name: getattr(optics, name) for name in ("instrument", "filter", "pupil", "detector")}
     found = directions_of(plan, setup)
     return dataclasses.replace(plan, directions=found.functionals), found.groups
+
+
+def with_smooth_sky(
+    found: Measurement, plan: Plan, time: np.ndarray, settings: Settings
+) -> tuple[Measurement, Plan]:
+    """Put the best estimate of a slowly varying sky in the place of each integration's own.
+
+    Parameters
+    ----------
+    found : Measurement
+        All frames.
+    plan : Plan
+        What they were measured with.
+    time : ndarray, (n_int,)
+        Times that are quoted [d].
+    settings : Settings
+        Its `background_smooth` says whether anything is done.
+
+    Returns
+    -------
+    (Measurement, Plan)
+        With background and error as they are subtracted; and, in the plan's ``info``, what was
+        done for each annulus.
+    """
+    if settings.background_smooth == "none" or plan.background.mode == "none":
+        return found, plan
+    columns = zip(found.background.T, found.background_err.T, strict=True)
+    star = found.psf[:, 2]
+    skies = [smooth_sky(level, error, time, star=star) for level, error in columns]
+    if skies[0].smoothed:
+        gain = np.nanmedian(skies[0].error) / np.nanmedian(found.background_err[:, 0])
+        log.info("Background smoothed in time: its error is %.2f of each integration's own.", gain)
+    else:
+        log.info("Background not smoothed in time: %s.", skies[0].reason)
+    found = dataclasses.replace(
+        found,
+        background=np.stack([sky.level for sky in skies], axis=1),
+        background_err=np.stack([sky.error for sky in skies], axis=1),
+    )
+    done = {k: sky.as_dict() for k, sky in enumerate(skies)}
+    return found, dataclasses.replace(plan, info={**plan.info, "background_smooth": done})
 
 
 def events_in(

@@ -19,7 +19,7 @@ from tso_level3.core.robust import median, robust
 from tso_level3.executors import mapped, one_thread, pool
 from tso_level3.first_look import first_look
 from tso_level3.frames import Box, Exposure, Picture, Result, Segment
-from tso_level3.judgement import events_in, with_directions
+from tso_level3.judgement import events_in, with_directions, with_smooth_sky
 from tso_level3.progress import showing
 from tso_level3.quality.apertures import Choice, judge, net_flux
 from tso_level3.quality.noise import bin_size, counted, time_averaging
@@ -138,6 +138,7 @@ def run(
     looked = clock.perf_counter()
     found = _measure_all(exposure, plan, settings, executor, progress)
     measured = clock.perf_counter()
+    found, plan = with_smooth_sky(found, plan, exposure.times.time, settings)
     choice = judge(found, plan, exposure.times.time, wish, settings.out_of_transit)
     log.info(
         "First look %.2f s, %d integrations %.2f s.",
@@ -247,6 +248,7 @@ def _result(
             "moving": bool(plan.moving and plan.source != "position"),
         },
         "flicker": plan.flicker,
+        "background_smooth": plan.info.get("background_smooth", {}).get(choice.annulus, {}),
         "bound": _over_bound(found, plan),
         "averaging": {
             "size": averaging.size.tolist(),

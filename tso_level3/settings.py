@@ -102,6 +102,12 @@ class Settings:
     background_sigma: float = _par(
         3.0, "float", "clipping of the background pixels", unit="sigma", low=1.0
     )
+    background_smooth: str = _par(
+        "auto",
+        "str",
+        "estimate the background of each integration from all, as far as it varies slowly: auto, none",
+        choices=("auto", "none"),
+    )
     flicker: str = _par(
         "none",
         "str",

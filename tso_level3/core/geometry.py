@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 
 _LEAST_PIXELS = 200
 _LEAST_SIDE = 12
+# An annulus with fewer of its pixels than this in the frame is made wider, up to this factor.
+_WHOLE = 0.95
+_FARTHEST = 1.5
 # Widths of the annuli of the grid over those of the default one: nearer, and wider.
 _GRID = ((0.75, 0.85), (1.0, 1.35))
 
@@ -149,6 +152,7 @@ def geometry_of(
             notes.append("no annulus fits into the frame; no background is subtracted")
             log.warning("No annulus fits into the frame: no background is subtracted.")
             return Geometry(radii, radius, (), tuple(notes))
+        annulus = _widened(x, y, annulus, shape, good)
     annuli = (annulus,)
     if settings.choose_aperture and not given and settings.aperture_from is None:
         annuli += _others(x, y, annulus, shape, good)
@@ -250,6 +254,29 @@ def _shrunk(
                 log.info("The %s.", text)
             return annulus
     return None
+
+
+def _widened(
+    x: float, y: float, annulus: Annulus, shape: tuple, good: np.ndarray | None
+) -> Annulus:
+    """Move the outer edge outwards until the annulus holds what the frame cut off, or no more is.
+
+    The background of a large aperture is as uncertain as its pixels are few: corners count.
+    """
+    wanted = np.pi * (annulus.outer**2 - annulus.inner**2)
+    rows, columns = np.mgrid[0 : shape[0], 0 : shape[1]]
+    distance = np.hypot(columns - x, rows - y)
+    use = (distance >= annulus.inner) & (distance < _FARTHEST * annulus.outer)
+    if good is not None:
+        use &= good
+    distance = np.sort(distance[use])
+    inside = int(np.searchsorted(distance, annulus.outer))
+    if inside > _WHOLE * wanted or inside == distance.size:
+        return annulus
+    last = distance[min(int(wanted), distance.size - 1)]
+    outer = max(round(float(last) + 0.01, 2), annulus.outer)
+    log.info("The frame cuts the annulus: it reaches to %g instead of %g.", outer, annulus.outer)
+    return Annulus(annulus.inner, outer)
 
 
 def _others(

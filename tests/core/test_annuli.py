@@ -1,0 +1,48 @@
+"""Annuli that the frame cuts."""
+
+import numpy as np
+
+from tso_level3.core.geometry import geometry_of
+from tso_level3.frames import Optics
+from tso_level3.modes import mode_of
+from tso_level3.settings import Settings
+
+
+def _count(annulus, x, y, shape):
+    rows, columns = np.indices(shape)
+    distance = np.hypot(columns - x, rows - y)
+    return int(((distance >= annulus.inner) & (distance < annulus.outer)).sum())
+
+
+def _geometry(optics, shape, x, y, fwhm=2.3, **settings):
+    return geometry_of(Settings(**settings), mode_of(optics, fwhm, shape), x, y, shape)
+
+
+LENS = Optics("NIRCAM", "NRCA3", "F210M", "WLP8")
+FOCUS = Optics("NIRCAM", "NRCA3", "F210M", "CLEAR")
+
+
+def test_annulus_of_a_weak_lens_reaches_into_the_corners_of_a_small_frame():
+    shape = (160, 160)
+    first = _geometry(LENS, shape, 79.7, 79.2).annuli[0]
+    assert first.inner == 75.0 and 105 < first.outer < 115
+    # to 95 pixels there are 6,100; the corners have the rest of what lies beyond 75
+    rows, columns = np.indices(shape)
+    assert _count(first, 79.7, 79.2, shape) == (np.hypot(columns - 79.7, rows - 79.2) >= 75).sum()
+
+
+def test_annulus_that_the_frame_holds_stays_what_it_is():
+    assert _geometry(LENS, (400, 400), 199.5, 199.5).annuli[0].outer == 95.0
+    assert _geometry(FOCUS, (64, 64), 31.7, 31.2).annuli[0].outer == 26.0
+
+
+def test_annulus_at_the_edge_grows_to_the_pixels_it_would_have_and_no_farther():
+    first = _geometry(FOCUS, (64, 64), 12.0, 31.0).annuli[0]
+    whole = np.pi * (26.0**2 - 16.0**2)
+    assert 26 < first.outer <= 39
+    assert abs(_count(first, 12.0, 31.0, (64, 64)) - whole) < 30
+
+
+def test_annulus_that_is_asked_for_is_not_changed():
+    found = _geometry(LENS, (160, 160), 79.7, 79.2, radius_inner=75.0, radius_outer=95.0)
+    assert (found.annuli[0].inner, found.annuli[0].outer) == (75.0, 95.0)

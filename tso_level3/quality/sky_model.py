@@ -1,0 +1,208 @@
+"""How a series of measured levels varies: a level that wanders and steps, and single changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.signal import lfilter
+
+__all__ = ["WHITE", "Model", "Series"]
+
+#: Standard deviations of the changes from one integration to the next, over the measurement's
+#: error, that are tried, and how much each stands for.
+WHITE = np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0])
+_PRIOR = np.gradient(WHITE)
+# Models that are less likely than the best by this factor do not count.
+_UNLIKELY = np.log(300.0)
+# Integrations between steps.
+_SHORTEST = 5
+# A step of one sigma is placed to within so many integrations, a larger one better by its square.
+_UNSURE = 9.0
+
+
+@dataclass(frozen=True)
+class Model:
+    """How the sky varies: the likeliest variance and length, where it steps, and what else may be.
+
+    Attributes
+    ----------
+    at : (int, int)
+        The place on the grid of variances and lengths.
+    length : float
+        The length.
+    steps : tuple of int
+        First values after the steps.
+    likelihood : float
+        Its logarithm.
+    weights : dict
+        Of all places of the grid that are about as likely.
+    """
+
+    at: tuple[int, int]
+    length: float
+    steps: tuple[int, ...]
+    likelihood: float
+    weights: dict[tuple[int, int], float]
+
+    @property
+    def white(self) -> float:
+        """Variance of the changes from one value to the next."""
+        return float(WHITE[self.at[0]] ** 2)
+
+
+class Series:
+    """Measured values of unit error at whole places, and what a model makes of them."""
+
+    def __init__(self, place: np.ndarray, values: np.ndarray, variance: np.ndarray) -> None:
+        self.place, self.values, self.variance = place, values, variance
+
+    @property
+    def n(self) -> int:
+        """Number of values."""
+        return len(self.values)
+
+    def parts(self, steps: Sequence[int]) -> list[slice]:
+        """Cut the series at its steps."""
+        edges = [0, *steps, self.n]
+        return [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+
+    def before(
+        self, part: slice, white: float, length: float, *, back: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and inverse variance of the level from what came before, each value included."""
+        place = self.place[part] - self.place[part.start]
+        weight = np.zeros(place[-1] + 1)
+        product = np.zeros(place[-1] + 1)
+        weight[place] = 1.0 / (self.variance[part] + white)
+        product[place] = weight[place] * self.values[part]
+        if back:
+            weight, product = weight[::-1], product[::-1]
+        keep = np.exp(-1.0 / length)
+        weight, product = (lfilter([1.0], [1.0, -keep], v) for v in (weight, product))
+        if back:
+            weight, product = weight[::-1], product[::-1]
+        return product[place] / weight[place], weight[place]
+
+    def _departures(
+        self, part: slice, white: float, length: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Departure of each value from what those before it foretell, and its variance."""
+        mean, weight = self.before(part, white, length)
+        gap = np.diff(self.place[part])
+        spread = np.exp(gap / length) / weight[:-1] + self.variance[part][1:] + white
+        return self.values[part][1:] - mean[:-1], spread
+
+    def likelihood(self, white: float, length: float, steps: Sequence[int]) -> float:
+        """Logarithm of the likelihood."""
+        total = 0.0
+        for part in self.parts(steps):
+            away, spread = self._departures(part, white, length)
+            total -= 0.5 * float(np.sum(away**2 / spread + np.log(spread)))
+        return total
+
+    def foretold(self, white: float, length: float) -> np.ndarray:
+        """Departures in their standard errors: a linear map of the values to white noise."""
+        away, spread = self._departures(slice(0, self.n), white, length)
+        return away / np.sqrt(spread)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Lengths that are tried: by factors of two up to four times the series, and for ever."""
+        longest = 4.0 * self.place[-1]
+        return np.append(longest / 2.0 ** np.arange(int(np.log2(longest)), -1, -1), 1e6 * longest)
+
+    def fitted(self, steps: Sequence[int], start: tuple[int, int] | None = None) -> Model:
+        """Find variance and length that make the series likeliest, and what is nearly as likely.
+
+        On a grid, and from a given place of it: a search that ends where it likes would not give
+        the same numbers twice.
+        """
+        steps, lengths = tuple(steps), self.lengths
+        known: dict[tuple[int, int], float] = {}
+
+        def value(at: tuple[int, int]) -> float:
+            if at not in known:
+                known[at] = self.likelihood(WHITE[at[0]] ** 2, lengths[at[1]], steps)
+            return known[at]
+
+        def around(at: tuple[int, int]) -> list[tuple[int, int]]:
+            return [
+                (at[0] + a, at[1] + b)
+                for a in (-1, 0, 1)
+                for b in (-1, 0, 1)
+                if 0 <= at[0] + a < len(WHITE) and 0 <= at[1] + b < len(lengths)
+            ]
+
+        if start is None:
+            whole = range(0, len(WHITE), 3), range(len(lengths) - 1, -1, -3)
+            start = max(((a, b) for a in whole[0] for b in whole[1]), key=value)
+        todo, seen = [start], set()
+        while todo:
+            at = todo.pop()
+            if at in seen:
+                continue
+            seen.add(at)
+            # Uphill, and along all that is about as likely.
+            top = max(known.values(), default=-np.inf)
+            if value(at) > top - _UNLIKELY:
+                todo += sorted(around(at), key=value)
+        best = max(known, key=known.get)
+        weights = {
+            at: float(_PRIOR[at[0]] * np.exp(likely - known[best]))
+            for at, likely in sorted(known.items())
+            if likely > known[best] - _UNLIKELY
+        }
+        return Model(best, lengths[best[1]], steps, known[best], weights)
+
+    def average(self, model: Model) -> tuple[np.ndarray, np.ndarray]:
+        """Average the estimates of a model's neighbours by their weights, and their variance."""
+        total, mean, square = 0.0, np.zeros(self.n), np.zeros(self.n)
+        for (i, j), weight in model.weights.items():
+            own, variance = self.estimate(WHITE[i] ** 2, self.lengths[j], model.steps)
+            total += weight
+            mean += weight * own
+            square += weight * (variance + own**2)
+        mean /= total
+        variance = np.maximum(square / total - mean**2, 0.0)
+        for k, step in enumerate(model.steps, 1):
+            parts = self.parts(model.steps)
+            low, high = (np.median(self.values[part]) for part in parts[k - 1 : k + 1])
+            reach = int(min(np.ceil(_UNSURE / max((high - low) ** 2, 1e-3)), self.n))
+            near = slice(max(step - reach, 0), step + reach)
+            mean[near], variance[near] = self.values[near], self.variance[near]
+        return mean, variance
+
+    def estimate(
+        self, white: float, length: float, steps: Sequence[int]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Best estimate of level and single changes together, and its variance."""
+        mean, variance = np.empty(self.n), np.empty(self.n)
+        for part in self.parts(steps):
+            low, left = self.before(part, white, length)
+            high, right = self.before(part, white, length, back=True)
+            own = 1.0 / (self.variance[part] + white)
+            weight = left + right - own
+            mean[part] = (low * left + high * right - own * self.values[part]) / weight
+            variance[part] = 1.0 / weight
+        share = white / (self.variance + white)
+        mean += share * (self.values - mean)
+        return mean, share * self.variance + (1.0 - share) ** 2 * variance
+
+    def step_at(self, model: Model, length: float) -> tuple[int, float]:
+        """Find the most telling step beside those of a model, and how far it stands out."""
+        best = (0, 0.0)
+        for part in self.parts(model.steps):
+            size = part.stop - part.start
+            if size < 2 * _SHORTEST:
+                continue
+            low, left = self.before(part, model.white, length)
+            high, right = self.before(part, model.white, length, back=True)
+            away = np.abs(high[1:] - low[:-1]) / np.sqrt(1.0 / right[1:] + 1.0 / left[:-1])
+            away[: _SHORTEST - 1] = 0.0
+            away[size - _SHORTEST :] = 0.0
+            k = int(away.argmax())
+            if away[k] > best[1]:
+                best = (part.start + k + 1, float(away[k]))
+        return best
