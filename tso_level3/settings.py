@@ -105,7 +105,7 @@ class Settings:
     background_smooth: str = _par(
         "auto",
         "str",
-        "estimate the background of each integration from all, as far as it varies slowly: auto, none",
+        "average the background in time as far as it varies slowly: auto, none",
         choices=("auto", "none"),
     )
     flicker: str = _par(
