@@ -29,6 +29,8 @@ from tso_level3.settings import Settings
 from tso_level3.simulate import Simulation, Tilt, simulate_arrays, simulation
 
 SIDE = 100
+#: Side of the subframe that a mode is measured on [pix].
+SUBFRAME = {"WLP8": 131, "WLP4": 91, "F1500W": 23}
 #: Settings of the simulations: everything that an exposure has, but no event.
 QUIET = {
     "jitter": 0.005,
@@ -207,7 +209,7 @@ def tilted(task: tuple[str, int, float, int, dict, dict]) -> Trial:
         preset, **{**QUIET, "n_int": n_int, "transit_depth": depth, "seed": seed, **changes}
     )
     place = int(rng.integers(SIDE, n_int - SIDE + 1))
-    side = settings.get("subframe", 21)
+    side = settings.get("subframe", SUBFRAME.get(preset, 21))
     tilt, flux = scaled_tilt(sim, rng, place, target, side)
     result = measured(dataclasses.replace(sim, tilts=(tilt,)), **settings)
     events = result.events
@@ -242,6 +244,45 @@ def quiet(task: tuple[str, int, int, dict, dict]) -> tuple[str, ...]:
     return tuple(
         f"{kind}@{i}" for i, kind in zip(events["integration"], events["kind"], strict=True)
     )
+
+
+#: What happens to the pointing, as fields of the simulation, and what it is to be called. Offsets
+#: in units of the jitter.
+MOVES = {
+    "jump": lambda first, dx, dy: {"jumps": ((first, dx, dy),)},
+    "antenna": lambda first, dx, dy: {"antenna_moves": ((first, 12, dx, dy),)},
+    "settling": lambda _, dx, dy: {"settling": (dx, dy), "settling_length": 30.0},
+}
+
+
+def moved(task: tuple[str, int, str, float, int, dict, dict]) -> tuple[bool, int, tuple[str, ...]]:
+    """Run one trial in which the pointing moves.
+
+    Parameters
+    ----------
+    task : tuple
+        Preset, seed, kind of the event, size of the move [jitter], integrations, changes of the
+        simulation, settings.
+
+    Returns
+    -------
+    (bool, int, tuple of str)
+        Whether an event of that kind was found within 20 integrations, by how many integrations
+        it is off, and what else was found.
+    """
+    preset, seed, kind, size, n_int, changes, settings = task
+    rng = np.random.default_rng([seed, 78])
+    first = 0 if kind == "settling" else int(rng.integers(SIDE, n_int - SIDE + 1))
+    angle = rng.uniform(0, 2 * np.pi)
+    size *= changes.get("jitter", QUIET["jitter"])
+    move = MOVES[kind](first, size * np.cos(angle), size * np.sin(angle))
+    depth = rng.uniform(0.01, 0.03)
+    base = {**QUIET, "n_int": n_int, "transit_depth": depth, "seed": seed, **changes, **move}
+    events = measured(simulation(preset, **base), **settings).events
+    found = list(zip(events["integration"], events["kind"], strict=True))
+    right = [abs(int(i) - first) for i, name in found if name == kind and abs(i - first) <= 20]
+    other = tuple(f"{name}@{i}" for i, name in found if name != kind or abs(i - first) > 20)
+    return bool(right), min(right, default=10**6), other
 
 
 def summary(trials: list[Trial]) -> dict[str, float]:
@@ -279,6 +320,8 @@ def main() -> None:
     parser.add_argument("--n-quiet", type=int, default=2000)
     parser.add_argument("--wavefront", type=float, default=0.0, help="rms wavefront error [nm]")
     parser.add_argument("--strengths", type=float, nargs="*", default=[8.0, 16.0])
+    parser.add_argument("--moves", type=int, default=0, help="exposures for each kind of move")
+    parser.add_argument("--size", type=float, default=6.0, help="size of the moves [jitter]")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1000)
     args = parser.parse_args()
@@ -296,6 +339,20 @@ def main() -> None:
             sys.stdout.write(
                 f"{args.preset} S/N {target:g}, {len(trials)} tilts: {figures}; "
                 f"flux steps {min(sizes):.1e} to {max(sizes):.1e}\n"
+            )
+            sys.stdout.flush()
+        for number, kind in enumerate(MOVES if args.moves else ()):
+            tasks = [
+                (args.preset, args.seed + 1000 * number + 9000 + k, kind, args.size, args.n_int)
+                + (changes, settings)
+                for k in range(args.moves)
+            ]
+            found = list(pool.map(moved, tasks))
+            near = sum(error <= 2 for _, error, _ in found)
+            others = [event for _, _, other in found for event in other]
+            sys.stdout.write(
+                f"{args.preset} {kind} of {args.size:g} jitter: {sum(ok for ok, _, _ in found)} of "
+                f"{len(found)} found, {near} within 2; others {others}\n"
             )
             sys.stdout.flush()
         tasks = [

@@ -581,6 +581,8 @@ def test_simulate_writes_what_the_routine_writes(tmp_path, capsys):
         ("bad_pixels", "3,4", ((3, 4),)),
         ("bad_pixels", "[(3, 4), (5, 6)]", ((3, 4), (5, 6))),
         ("companions", "(5, 3, 0.1)", ((5, 3, 0.1),)),
+        ("jumps", "(20, 0.1, -0.2)", ((20, 0.1, -0.2),)),
+        ("antenna_moves", "[(20, 5, 0.1, 0), (40, 6, 0, 0.1)]", ((20, 5, 0.1, 0), (40, 6, 0, 0.1))),
     ],
 )
 def test_values_of_a_simulation(name, text, value):

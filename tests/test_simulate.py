@@ -565,3 +565,26 @@ def test_import_takes_no_data_models_along():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_pointing_jumps_moves_and_settles():
+    still = {"n_int": 60, "jitter": 0.0, "drift": (0.0, 0.0), "noise": False}
+    plain = build_scene(simulation("F210M", **still)).truth
+    scene = build_scene(
+        simulation(
+            "F210M",
+            **still,
+            jumps=((20, 0.1, -0.2),),
+            antenna_moves=((40, 5, 0.0, 0.3),),
+            settling=(0.5, 0.0),
+            settling_length=10.0,
+        )
+    )
+    dx, dy = (np.array(scene.truth[key]) - np.array(plain[key]) for key in "xy")
+    rows = np.arange(60)
+    np.testing.assert_allclose(dx, 0.5 * np.exp(-rows / 10) + 0.1 * (rows >= 20), atol=1e-12)
+    np.testing.assert_allclose(
+        dy, -0.2 * (rows >= 20) + 0.3 * ((rows >= 40) & (rows < 45)), atol=1e-12
+    )
+    with pytest.raises(ValueError, match="jumps has integration 60; expected 0 to 59"):
+        simulation("F210M", **still, jumps=((60, 0.1, 0.1),))

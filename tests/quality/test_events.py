@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.events import quiet, tilted
+from benchmarks.events import moved, quiet, tilted
 from tso_level3.quality.events import LEAST_INTEGRATIONS, find_events
 from tso_level3.quality.slow import steepness
 from tso_level3.quality.steps import Families, located, scan, surprise
@@ -309,3 +309,13 @@ def test_simulated_tilts_are_found_in_time():
 
 def test_simulated_transit_without_a_tilt_gives_no_event():
     assert quiet(("F210M", 17, 600, {}, {"choose_aperture": False})) == ()
+
+
+@pytest.mark.parametrize("kind", ["jump", "antenna", "settling"])
+def test_simulated_moves_of_the_pointing_are_told_apart(kind):
+    # 6 times the jitter, the weakest that is called certain; a transit of 1 to 3 % beside
+    for seed in (910, 911):
+        task = ("F210M", seed, kind, 6.0, 500, {"jitter": 0.008}, {"choose_aperture": False})
+        found, error, other = moved(task)
+        assert found and error <= 3
+        assert other == ()

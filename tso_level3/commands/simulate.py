@@ -40,6 +40,9 @@ IMPORTANT = {
     "seed": "of everything random",
 }
 
+# Fields that are lists, and how many numbers each of their items has.
+_LISTS = {"companions": 3, "bad_pixels": 2, "jumps": 3, "antenna_moves": 4}
+
 
 def add_arguments(parser: CommandParser) -> None:
     """Declare the command's arguments.
@@ -160,10 +163,10 @@ def understood(name: str, text: str) -> Any:
             value = tuple(Tilt(**tilt) for tilt in tilts) if good else value
         except TypeError:
             good = False
-    elif name in ("companions", "bad_pixels"):
+    elif name in _LISTS:
         value = tuple(value) if isinstance(value, (tuple, list)) else (value,)
         value = (value,) if value and all(map(_number, value)) else value
-        size = 3 if name == "companions" else 2
+        size = _LISTS[name]
         good = all(isinstance(v, (tuple, list)) and len(v) == size for v in value)
         good = good and all(_number(part) for v in value for part in v)
         expected = f"{size} numbers, or a list of such"

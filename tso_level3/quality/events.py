@@ -17,7 +17,7 @@ import numpy as np
 from tso_level3.core.robust import MAD
 from tso_level3.quality.event_sizes import dip_size, ramp_size, step_size
 from tso_level3.quality.motion import Disturbance, Motion, motion
-from tso_level3.quality.settling import Ramp, settling
+from tso_level3.quality.settling import Ramp, settling, take_out
 from tso_level3.quality.shape_series import ShapeSeries
 from tso_level3.quality.slow import is_slow, steepness
 from tso_level3.quality.steps import LEAST, Families, Scan, located, response_at, scan
@@ -129,6 +129,9 @@ def find_events(
     pointing = whiten(place[rows]).values
 
     n_ramp, ramp = _ramp(shape, pointing)
+    if ramp is not None:
+        take_out(shape.projections, ramp)
+        take_out(pointing, ramp)
     tilts = _steps(shape, n_ramp)
     moved = motion(pointing[n_ramp:], threshold=_MOTION)
     kept = [(_Step(s.index + n_ramp, s.significance), k) for s, k in _sorted_out(tilts, moved)]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tso_level3.core.robust import MAD
 from tso_level3.quality.steps import Families, scan, surprise
 
-__all__ = ["Ramp", "ramp_shape", "settling"]
+__all__ = ["Ramp", "ramp_shape", "settling", "take_out"]
 
 # Places in the series where the same ramp is looked for.
 _ELSEWHERE = 80
@@ -69,7 +69,7 @@ def settling(values: np.ndarray, families: Families) -> Ramp | None:
     for length in np.geomspace(5.0, 100.0, 7):
         window = int(np.ceil(8 * length))
         # The same ramp must be looked for elsewhere, to know what red noise makes of it.
-        if 4 * window > n:
+        if 2 * window > n:
             break
         shape = ramp_shape(window, length)
         # Red noise: the same ramp elsewhere in the series.
@@ -95,7 +95,41 @@ def settling(values: np.ndarray, families: Families) -> Ramp | None:
     explained = ((ramp_shape(window, ramp.length) @ part) ** 2).sum()
     if (step is not None and step.chi2 > explained + _PLACES) or slow > explained - _MORE:
         return None
-    return ramp
+    return _refined(values[: 16 * window], families.bases[k], ramp)
+
+
+def _refined(values: np.ndarray, basis: np.ndarray, ramp: Ramp) -> Ramp:
+    """Settle the length, on a finer grid and on more integrations than it was looked for on."""
+    lengths = [
+        length
+        for length in ramp.length * np.geomspace(0.5, 6.0, 26)
+        if 3.0 <= length and 4 * length <= len(values)
+    ]
+    if not lengths:
+        return ramp
+
+    def explained(length: float) -> float:
+        part = values[: int(8 * max(lengths))] @ basis
+        return float(((ramp_shape(len(part), length) @ part) ** 2).sum())
+
+    return replace(ramp, length=float(max(lengths, key=explained)))
+
+
+def take_out(values: np.ndarray, ramp: Ramp) -> None:
+    """Take a ramp out of every channel of a series, in place: its end must not look like a step.
+
+    Parameters
+    ----------
+    values : ndarray, (n, n_channels)
+        Series.
+    ramp : Ramp
+        Its length; how large it is in each channel is fitted beside a straight line.
+    """
+    n = min(len(values), int(np.ceil(10 * ramp.length)))
+    rows = np.arange(n)
+    design = np.stack([np.ones(n), rows / n, np.exp(-rows / ramp.length)], axis=1)
+    size = np.linalg.lstsq(design, values[:n], rcond=None)[0][2]
+    values[:n] -= design[:, 2:] * size
 
 
 def ramp_shape(window: int, length: float) -> np.ndarray:

@@ -190,7 +190,7 @@ def build_scene(sim: Simulation) -> Scene:
     transit, contacts = _transit(sim, mid)
     rng = np.random.default_rng([sim.seed, 0])
     x0, y0 = sim.planned_position
-    motion = sim.jitter * rng.standard_normal((sim.n_int, 2))
+    motion = sim.jitter * rng.standard_normal((sim.n_int, 2)) + _moves(sim)
     state = np.searchsorted(sorted(t.integration for t in sim.tilts), index, side="right")
 
     truth = Table()
@@ -259,6 +259,17 @@ def _transit(sim: Simulation, mid: np.ndarray) -> tuple[np.ndarray, dict[str, fl
         "transit_mid_mjd_utc": at,
         "transit_mid_bmjd_tdb": float(barycentric_mjd(np.array([at]), sim.ra, sim.dec)[0]),
     }
+
+
+def _moves(sim: Simulation) -> np.ndarray:
+    """(n_int, 2) jumps, antenna moves and settling of the pointing [px]."""
+    rows = np.arange(sim.n_int)
+    out = np.exp(-rows / sim.settling_length)[:, None] * np.array(sim.settling)
+    for first, dx, dy in sim.jumps:
+        out[int(first) :] += dx, dy
+    for first, length, dx, dy in sim.antenna_moves:
+        out[int(first) : int(first) + int(length)] += dx, dy
+    return out
 
 
 def _truth_meta(sim: Simulation) -> dict[str, Any]:

@@ -67,6 +67,14 @@ class Simulation:
         rms of the pointing, per axis and integration [px].
     drift : tuple of float
         Linear motion in x and y over the exposure, symmetrical about its middle [px].
+    jumps : tuple of (integration, dx, dy)
+        The pointing moves by dx, dy [px] from that integration (0-based) on.
+    antenna_moves : tuple of (integration, length, dx, dy)
+        The same for as many integrations as ``length`` says.
+    settling : tuple of float
+        Offset in x and y [px] at the start, which decays exponentially.
+    settling_length : float
+        Integrations in which it falls by a factor of e.
     flux : float
         Electrons of the star per integration, out of transit, in the whole PSF.
     flux_slope : float
@@ -166,6 +174,10 @@ class Simulation:
     offset: tuple[float, float] = (0.23, -0.31)
     jitter: float = 0.005
     drift: tuple[float, float] = (0.01, -0.006)
+    jumps: tuple[tuple[int, float, float], ...] = ()
+    antenna_moves: tuple[tuple[int, int, float, float], ...] = ()
+    settling: tuple[float, float] = (0.0, 0.0)
+    settling_length: float = 30.0
     flux: float = 3e5
     flux_slope: float = 0.0
     companions: tuple[tuple[float, float, float], ...] = ()
@@ -212,7 +224,7 @@ class Simulation:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("offset", "drift", "limb", "sigma", "shape"):
+        for name in ("offset", "drift", "settling", "limb", "sigma", "shape"):
             value = tuple(getattr(self, name))
             if len(value) != 2:
                 raise ValueError(f"{name} is {value!r}; a pair is expected")
@@ -244,6 +256,12 @@ class Simulation:
         for x, y in self.bad_pixels:
             if not (0 <= x < nx and 0 <= y < ny):
                 raise ValueError(f"bad_pixels has {(x, y)!r}; expected x below {nx}, y below {ny}")
+        for name, values in (("jumps", self.jumps), ("antenna_moves", self.antenna_moves)):
+            for value in values:
+                if not 0 <= value[0] < self.n_int:
+                    raise ValueError(
+                        f"{name} has integration {value[0]}; expected 0 to {self.n_int - 1}"
+                    )
         for tilt in self.tilts:
             if not 0 <= tilt.integration < self.n_int:
                 raise ValueError(
@@ -307,6 +325,7 @@ _BOUNDS = (
     ("n_int", 1, 10**7),
     ("segments", 1, 10**4),
     ("jitter", 0, 10),
+    ("settling_length", 0.01, 1e6),
     ("flux", 0, 1e15),
     ("flux_slope", -0.9, 10),
     ("background", 0, 1e12),
