@@ -30,7 +30,7 @@ from jobs import Job, jobs_of
 from peers import PEERS, Frames, installed, open_cube_model, silence
 from stages import Stages
 
-from tso_level3 import product, run
+from tso_level3 import batches, product, run
 from tso_level3.readers.front import open_exposure
 
 OWN = {"fixed centre": {}, "moving centre": {"moving_centroid": True}}
@@ -215,10 +215,9 @@ def main() -> None:
                     own_run(path, job, changes)
                     with Stages() as stages:
                         clock = own_run(path, job, changes)
-                    print(
-                        f"{job.name}, {title}: {1e3 * clock.cpu['integrations'] / job.n_int:.4f}"
-                        f" ms an integration\n{stages.table(job.n_int, run.work.__qualname__)}\n"
-                    )
+                    pace = 1e3 * clock.cpu["integrations"] / job.n_int
+                    shares = stages.table(job.n_int, batches.work.__qualname__)
+                    print(f"{job.name}, {title}: {pace:.4f} ms an integration\n{shares}\n")
                 continue
             out[job.name] = compare(job, path, options.repeats, peers)
             print(table(job.name, job, out[job.name]), flush=True)

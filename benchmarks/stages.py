@@ -11,14 +11,14 @@ from types import FunctionType, TracebackType
 from typing import Any
 
 #: What is timed: functions and methods that are defined in these.
-ROOMS = ("tso_level3.core.", "tso_level3.readers.stream", "tso_level3.run")
+ROOMS = ("tso_level3.core.", "tso_level3.readers.stream", "tso_level3.batches")
 
 
 class Stages:
     """While the context lasts, every function's own time is added up.
 
     Time spent in another timed function counts there; time spent in NumPy counts for the function
-    that called it. Only what happens below `tso_level3.run.work` is counted.
+    that called it. Only what happens below `tso_level3.batches.work` is counted.
     """
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class Stages:
 
     def _timed(self, function: FunctionType) -> Any:
         title = f"{function.__module__.removeprefix('tso_level3.')}.{function.__qualname__}"
-        outer = title == "run.work"
+        outer = title == "batches.work"
 
         @functools.wraps(function)
         def inner(*args: Any, **options: Any) -> Any:
@@ -96,7 +96,7 @@ class Stages:
         str
             Microseconds an integration, share and calls.
         """
-        whole = max(self.total.get(f"run.{root}", 0.0), 1e-12)
+        whole = max(self.total.get(f"batches.{root}", 0.0), 1e-12)
         lines = [f"{'':40s}{'own us/int':>11s}{'share':>7s}{'with all below':>15s}{'calls':>8s}"]
         for title in sorted(self.own, key=self.own.get, reverse=True):
             share = self.own[title] / whole

@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -15,8 +16,9 @@ import numpy as np
 import pytest
 
 from tests import level2
-from tso_level3 import run as runs
-from tso_level3.executors import mapped, one_thread, pool
+from tso_level3.batches import batches_of
+from tso_level3.executors import crew, mapped, one_thread
+from tso_level3.frames import Box
 from tso_level3.readers.front import open_exposure
 from tso_level3.run import run
 from tso_level3.settings import Settings
@@ -89,7 +91,7 @@ def test_a_pool_handed_in_gives_the_numbers_of_one(exposure, serial, workers):
 
 
 def test_arrays_travel_to_processes(exposure, workers):
-    pixels = exposure.segments[0].source.load(0, 200, runs.Box(0, 0, 64, 64))
+    pixels = exposure.segments[0].source.load(0, 200, Box(0, 0, 64, 64))
     given = {
         "errors": pixels.errors.copy(),
         "mask": (pixels.dq & 1) != 0,
@@ -100,7 +102,7 @@ def test_arrays_travel_to_processes(exposure, workers):
 
 
 def test_single_frames_travel_to_processes(exposure, workers):
-    pixels = exposure.segments[0].source.load(0, 80, runs.Box(0, 0, 64, 64))
+    pixels = exposure.segments[0].source.load(0, 80, Box(0, 0, 64, 64))
     frames = open_exposure([frame.copy() for frame in pixels.values], SETTINGS)
     assert_same(run(frames, SETTINGS, executor=workers), run(frames, SETTINGS))
 
@@ -139,7 +141,7 @@ def test_the_plan_travels_once_a_batch(exposure, serial):
 
 def test_a_batch_of_an_array_holds_its_own_frames(exposure):
     cube = np.random.default_rng(1).normal(size=(200, 20, 20)).astype(np.float32)
-    batches = runs._batches(open_exposure(cube, SETTINGS), 8, 2)
+    batches = batches_of(open_exposure(cube, SETTINGS), 8, 2)
     sizes = [len(pickle.dumps(batch)) for batch in batches]
     assert len(batches) > 4
     assert sum(sizes) < 1.3 * cube.nbytes + 5000 * len(batches)
@@ -156,7 +158,7 @@ def _late(number):
 
 def test_answers_come_in_the_order_of_the_batches():
     with ThreadPoolExecutor(4) as executor:
-        assert list(mapped(executor, _late, list(range(20)))) == list(range(20))
+        assert list(mapped(executor, _late, list(range(20)))) == list(enumerate(range(20)))
 
 
 def test_an_error_ends_what_has_not_begun():
@@ -175,25 +177,45 @@ def test_an_error_ends_what_has_not_begun():
     assert len(begun) < 10
 
 
+#: True in a worker, False in the process that has begun it.
+IN_WORKER = "__import__('multiprocessing').parent_process() is not None"
+
+
+def test_this_process_works_beside_the_others():
+    """And each answer comes once, with its place."""
+    code = [f"(__import__('time').sleep(0.05), {k}, {IN_WORKER})[1:]" for k in range(60)]
+    with crew(2) as workers:
+        found = dict(mapped(workers, eval, code))
+    assert [found[k][0] for k in range(60)] == list(range(60))
+    assert {where for _, where in found.values()} == {True, False}
+
+
+def test_nobody_waits_for_processes_that_start_late():
+    began = time.monotonic()
+    with crew(2, load=partial(time.sleep, 30)) as workers:
+        assert dict(mapped(workers, eval, ["1", "2", "3"])) == {0: 1, 1: 2, 2: 3}
+    assert time.monotonic() - began < 10
+
+
 def test_an_error_in_a_process_is_the_error_itself():
+    code = f"(__import__('time').sleep(0.05), 1 // (1 - ({IN_WORKER})))"
     with pytest.raises(ZeroDivisionError):
-        with pool(2) as executor:
-            list(mapped(executor, eval, ["1", "1 / 0", "2"]))
+        with crew(2) as workers:
+            list(mapped(workers, eval, [code] * 60))
 
 
 def test_a_worker_that_dies_is_one_clear_error():
+    code = f"(__import__('time').sleep(0.05), ({IN_WORKER}) and __import__('os')._exit(3))"
     began = time.monotonic()
-    with pytest.raises(RuntimeError, match="n_workers: a worker process died after .* of 6 batch"):
-        with pool(2) as executor:
-            list(
-                mapped(executor, eval, ["__import__('os').kill(__import__('os').getpid(), 9)"] * 6)
-            )
+    with pytest.raises(RuntimeError, match="n_workers: a worker process died after .* of 90 batch"):
+        with crew(2) as workers:
+            list(mapped(workers, eval, [code] * 90))
     assert time.monotonic() - began < 20
 
 
 def test_one_worker_is_no_process():
-    with pool(1) as executor:
-        assert executor is None
+    with crew(1) as workers:
+        assert workers is None
 
 
 # Threads of linear algebra
@@ -201,8 +223,8 @@ def test_one_worker_is_no_process():
 
 def test_a_worker_has_one_thread_for_linear_algebra():
     code = "__import__('os').environ['OPENBLAS_NUM_THREADS']"
-    with pool(2) as executor:
-        assert list(mapped(executor, eval, [code])) == ["1"]
+    with crew(2) as workers:
+        assert workers._executor.submit(eval, code).result() == "1"
 
 
 def test_a_thread_does_not_lift_the_limit_of_another():
@@ -252,11 +274,12 @@ def test_a_script_without_a_guard_and_workers_without_jwst(path, tmp_path):
 
         print("begun")
         settings = Settings(radii=(3.0,), radius_inner=14.0, radius_outer=24.0, chunk=8)
-        with executors.pool(2) as executor:
-            result = run(open_exposure({str(path)!r}, settings), settings, executor=executor)
+        with executors.crew(3) as workers:
+            result = run(open_exposure({str(path)!r}, settings), settings, executor=workers)
             code = "(sorted(__import__('sys').modules), __import__('time').sleep(0.2))[0]"
-            for modules in executors.mapped(executor, eval, [code, code]):
-                assert "tso_level3.run" in modules, "not a worker that measured"
+            for _ in range(2):
+                modules = workers._executor.submit(eval, code).result()
+                assert "tso_level3.core.measure" in modules, "not a worker that measured"
                 print([name for name in ("jwst", "stpipe", "stdatamodels", "pandas",
                                          "matplotlib", "asdf") if name in modules])
         print(len(result.light_curve["time"]))
@@ -334,7 +357,7 @@ def test_a_run_that_is_ended_leaves_nothing_behind(path, tmp_path, kind):
         start_new_session=True,
     ) as process:
         assert process.stdout.readline() == "measured\n"
-        assert len(_session(process.pid)) >= 3
+        assert len(_session(process.pid)) >= 3  # this one, the server of processes, a worker
         began = time.monotonic()
         if kind == signal.SIGINT:
             os.killpg(process.pid, kind)

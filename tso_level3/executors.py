@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import multiprocessing
 import os
 import pickle
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-__all__ = ["mapped", "one_thread", "pool"]
+__all__ = ["Crew", "crew", "mapped", "one_thread"]
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +54,7 @@ def _start_worker() -> None:
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # NumPy is not there yet: it comes with the first batch, and finds these.
+    # NumPy is not there yet: it comes with the first task, and finds these.
     os.environ.update(dict.fromkeys(_BLAS, "1"))
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -65,37 +67,123 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-@contextmanager
-def pool(n_workers: int) -> Iterator[Executor | None]:
-    """Open processes for a run.
+class Crew:
+    """Processes of a run, beside this one, which works too.
 
     Parameters
     ----------
     n_workers : int
-        How many; one means none.
+        How many work, this process included.
+    """
+
+    def __init__(self, n_workers: int) -> None:
+        self._max_workers = n_workers
+        # A fork of a process with threads can hang; a fresh start cannot.
+        several = multiprocessing.get_all_start_methods()
+        method = "forkserver" if "forkserver" in several else "spawn"
+        self._executor = ProcessPoolExecutor(
+            n_workers - 1, mp_context=multiprocessing.get_context(method), initializer=_start_worker
+        )
+
+    def start(self, load: Callable[[], Any]) -> None:
+        """Start all processes.
+
+        Parameters
+        ----------
+        load : callable
+            What each does first.
+        """
+        for _ in range(self._max_workers - 1):
+            self._executor.submit(load)
+
+    def end(self) -> None:
+        """End the processes, whatever they are at."""
+        workers = list((getattr(self._executor, "_processes", None) or {}).values())
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        for worker in workers:
+            worker.terminate()
+        for worker in workers:
+            worker.join(1.0)
+
+    def run(self, work: Callable[[Any], Any], batches: list) -> Iterator[tuple[int, Any]]:
+        """Run batches, and give place and answer of each as it is ready.
+
+        Parameters
+        ----------
+        work : callable
+            What is run.
+        batches : list
+            Its arguments.
+
+        Yields
+        ------
+        (int, object)
+            Place among the batches, and the answer.
+        """
+        waiting = deque(range(len(batches)))
+        running: dict[Future, int] = {}
+        answered = False
+        while waiting or running:
+            # One more than there are processes: none waits for its next.
+            while waiting and len(running) < self._max_workers:
+                place = waiting.popleft()
+                running[self._executor.submit(work, batches[place])] = place
+            for future in [future for future in running if future.done()]:
+                answered = True
+                yield running.pop(future), future.result()
+            if waiting:
+                place = waiting.popleft()
+                yield place, work(batches[place])
+            elif running and answered:
+                wait(running, return_when=FIRST_COMPLETED)
+            elif running:
+                # The processes have not even started: nobody waits for them.
+                _, place = running.popitem()
+                yield place, work(batches[place])
+
+
+def _nothing() -> None:
+    pass
+
+
+@contextmanager
+def crew(
+    n_workers: int, *, load: Callable[[], Any] = _nothing, payload: Any = None
+) -> Iterator[Crew | None]:
+    """Start processes for a run.
+
+    Parameters
+    ----------
+    n_workers : int
+        How many work, this process included; one means none beside it.
+    load : callable, optional
+        What each process does before there is work: imports, best.
+    payload : object, optional
+        What will be sent to them.
 
     Yields
     ------
-    Executor or None
-        The processes; ended, with whatever they were at, when the context is left early.
+    Crew or None
+        The processes; ended, with whatever they are at, when the context is left.
     """
     if n_workers <= 1:
         yield None
         return
-    # A fork of a process with threads can hang; a fresh start cannot.
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    executor = ProcessPoolExecutor(
-        n_workers, mp_context=multiprocessing.get_context(method), initializer=_start_worker
-    )
+    found = Crew(n_workers)
     try:
-        yield executor
-        executor.shutdown(wait=True)
-    except BaseException:
-        workers = list((getattr(executor, "_processes", None) or {}).values())
-        executor.shutdown(wait=False, cancel_futures=True)
-        for worker in workers:
-            worker.terminate()
-        raise
+        with _without_main(payload):
+            found.start(load)
+        yield found
+    finally:
+        found.end()
+
+
+class _Names(pickle.Pickler):
+    """Writes what classes and functions something is made of, and none of its numbers."""
+
+    def persistent_id(self, item: Any) -> str | None:
+        kind = type(item)
+        return "numbers" if (kind.__module__, kind.__name__) == ("numpy", "ndarray") else None
 
 
 @contextmanager
@@ -105,8 +193,9 @@ def _without_main(payload: Any) -> Iterator[None]:
     They would import what it imports, and a script without a guard would start itself for ever.
     Only where something sent comes from that script do they need it.
     """
-    main = sys.modules.get("__main__")
-    if main is None or b"__main__" in pickle.dumps(payload):
+    main, names = sys.modules.get("__main__"), io.BytesIO()
+    _Names(names).dump(payload)
+    if main is None or b"__main__" in names.getvalue():
         yield
         return
     kept = {name: vars(main).get(name) for name in ("__file__", "__spec__")}
@@ -120,12 +209,14 @@ def _without_main(payload: Any) -> Iterator[None]:
                 setattr(main, name, value)
 
 
-def mapped(executor: Executor | None, work: Callable[[Any], Any], batches: list) -> Iterator[Any]:
-    """Run batches and give their answers in the order of the batches, as they are ready.
+def mapped(
+    executor: Executor | Crew | None, work: Callable[[Any], Any], batches: list
+) -> Iterator[tuple[int, Any]]:
+    """Run batches, and give place and answer of each as it is ready.
 
     Parameters
     ----------
-    executor : Executor or None
+    executor : Executor, Crew or None
         Where to run them; None: here, one after the other.
     work : callable
         What is run; picklable where the executor has processes.
@@ -134,8 +225,9 @@ def mapped(executor: Executor | None, work: Callable[[Any], Any], batches: list)
 
     Yields
     ------
-    object
-        The answers. None is kept here.
+    (int, object)
+        Place among the batches, and the answer; in their order but from a `Crew`. None is kept
+        here.
 
     Raises
     ------
@@ -147,13 +239,15 @@ def mapped(executor: Executor | None, work: Callable[[Any], Any], batches: list)
     try:
         if executor is None:
             results = map(work, batches)
+        elif isinstance(executor, Crew):
+            results = executor.run(work, batches)
         else:
             own = isinstance(executor, ProcessPoolExecutor) and batches
             with _without_main((work, batches[0])) if own else nullcontext():
                 results = executor.map(work, batches)
-        for answer in results:
+        for item in results if isinstance(executor, Crew) else enumerate(results):
             count += 1
-            yield answer
+            yield item
     except BrokenProcessPool:
         raise RuntimeError(
             f"n_workers: a worker process died after {count} of {len(batches)} batches "

@@ -6,19 +6,17 @@ import logging
 import time as clock
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tso_level3._version import __version__
-from tso_level3.core.measure import measure as measure_chunk
+from tso_level3.batches import Task, batches_of, chunk_of, load
 from tso_level3.core.plan import Measurement, Plan
 from tso_level3.core.robust import median, robust
-from tso_level3.executors import mapped, one_thread, pool
+from tso_level3.executors import Crew, crew, mapped, one_thread
 from tso_level3.first_look import first_look
-from tso_level3.frames import Box, Exposure, Picture, Result, Segment
+from tso_level3.frames import Exposure, Picture, Result
 from tso_level3.judgement import events_in, with_directions, with_smooth_sky
 from tso_level3.progress import showing
 from tso_level3.quality.apertures import Choice, judge, net_flux
@@ -34,71 +32,7 @@ __all__ = ["measure", "photometry", "run"]
 
 log = logging.getLogger(__name__)
 
-_CHUNK_BYTES = 8_000_000
-_CHUNKS_A_BATCH = 16
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """A run of frames of one segment, small to send.
-
-    Attributes
-    ----------
-    segment : Segment
-        Where the frames come from.
-    start, stop : int
-        Frames of the segment.
-    """
-
-    segment: Segment
-    start: int
-    stop: int
-
-
-def work(batch: Batch, *, plan: Plan, chunk: int) -> Measurement:
-    """Measure a batch; this is what an executor runs.
-
-    Parameters
-    ----------
-    batch : Batch
-        The frames.
-    plan : Plan
-        What the first look settled.
-    chunk : int
-        Frames at a time.
-
-    Returns
-    -------
-    Measurement
-        One row a frame.
-    """
-    box = plan.layout.box
-    scale = cut_scale(batch.segment, box)
-    parts = []
-    with one_thread():
-        for first in range(batch.start, batch.stop, chunk):
-            last = min(first + chunk, batch.stop)
-            pixels = batch.segment.source.load(first, last, box)
-            parts.append(measure_chunk(pixels, plan, scale))
-    return Measurement.merge(parts)
-
-
-def cut_scale(segment: Segment, box: Box) -> float | np.ndarray:
-    """Cut a segment's factor to its unit down to a box.
-
-    Parameters
-    ----------
-    segment : Segment
-        The segment.
-    box : Box
-        The rectangle.
-
-    Returns
-    -------
-    float or ndarray, (ny, nx)
-        The factor.
-    """
-    return segment.scale[box.slices] if np.ndim(segment.scale) else float(segment.scale)
+_FEW = 32
 
 
 def run(
@@ -133,11 +67,16 @@ def run(
         There is no star, no good pixel, or a parameter does not fit the exposure.
     """
     began = clock.perf_counter()
-    plan, wish = first_look(exposure, settings, progress=progress)
-    plan, groups = with_directions(plan, exposure, settings)
-    looked = clock.perf_counter()
-    found = _measure_all(exposure, plan, settings, executor, progress)
-    measured = clock.perf_counter()
+    # A few frames are measured sooner than a process has started.
+    own = settings.n_workers if executor is None and exposure.n_int > _FEW else 1
+    # The processes start while the first look is taken.
+    sources = [segment.source for segment in exposure.segments]
+    with crew(own, load=load, payload=sources) as processes:
+        plan, wish = first_look(exposure, settings, progress=progress)
+        plan, groups = with_directions(plan, exposure, settings)
+        looked = clock.perf_counter()
+        found = _measure_all(exposure, plan, settings, executor or processes, progress)
+        measured = clock.perf_counter()
     found, plan = with_smooth_sky(found, plan, exposure.times.time, settings)
     choice = judge(found, plan, exposure.times.time, wish, settings.out_of_transit)
     log.info(
@@ -156,52 +95,21 @@ def _measure_all(
     exposure: Exposure,
     plan: Plan,
     settings: Settings,
-    executor: Executor | None,
+    executor: Executor | Crew | None,
     progress: Callable[[str, int], Any] | None,
 ) -> Measurement:
-    chunk = settings.chunk or int(np.clip(_CHUNK_BYTES // (8 * plan.layout.n_pixels), 4, 256))
+    chunk = chunk_of(plan, settings.chunk)
     # An executor need not say how many workers it has.
-    workers = settings.n_workers if executor is None else getattr(executor, "_max_workers", 8)
-    batches = _batches(exposure, chunk, workers)
-    task = partial(work, plan=plan, chunk=chunk)
-    n_own = workers if executor is None and len(batches) > 1 else 1
+    workers = 1 if executor is None else getattr(executor, "_max_workers", 8)
+    batches = batches_of(exposure, chunk, workers)
     whole: Measurement | None = None
-    first = 0
-    with (
-        showing(progress, "measuring", exposure.n_int) as tick,
-        one_thread(),
-        pool(n_own) as processes,
-    ):
-        for part in mapped(executor or processes, task, batches):
+    with showing(progress, "measuring", exposure.n_int) as tick, one_thread():
+        for place, part in mapped(executor, Task(plan, chunk), batches):
             if whole is None:
                 whole = Measurement.room(part, exposure.n_int)
-            whole.put(first, part)
-            first += len(part.flags)
+            whole.put(batches[place].first, part)
             tick(len(part.flags))
     return whole
-
-
-def _batches(exposure: Exposure, chunk: int, workers: int) -> list[Batch]:
-    """Cut the exposure into runs of whole chunks."""
-    # Alone, a batch is small, so that a bar moves and Ctrl-C is heard.
-    size = chunk * (_CHUNKS_A_BATCH if workers > 1 else 4)
-    if workers > 1:
-        # Several batches a worker even out their speeds.
-        share = -(-exposure.n_int // (4 * workers))
-        size = max(chunk, min(size, -(-share // chunk) * chunk))
-    return [
-        _batch(segment, start, min(start + size, segment.n_frames))
-        for segment in exposure.segments
-        for start in range(0, segment.n_frames, size)
-    ]
-
-
-def _batch(segment: Segment, start: int, stop: int) -> Batch:
-    """Leave out the frames of others, where a source is the frames themselves."""
-    if not hasattr(segment.source, "part"):
-        return Batch(segment, start, stop)
-    own = replace(segment, source=segment.source.part(start, stop), n_frames=stop - start)
-    return Batch(own, 0, stop - start)
 
 
 def _result(

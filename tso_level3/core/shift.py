@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy.fft import dctn, idctn
-from scipy.interpolate import RectBivariateSpline
 
 from tso_level3.core.kept import Kept
 
@@ -97,6 +95,9 @@ class ShiftedImage:
         return self.flux * self.kernel.evaluate(u, v, nx, ny)
 
     def _spline(self, image: np.ndarray, sx: float, sy: float, nx: int, ny: int) -> np.ndarray:
+        # Here and below: a worker hardly ever needs these, which take half a second to load.
+        from scipy.interpolate import RectBivariateSpline
+
         height, width = image.shape
         order = min(5, height - 1, width - 1)
         spline = self._kept.get(
@@ -138,6 +139,8 @@ def without_noise(
     Wiener 1949, Extrapolation, Interpolation and Smoothing of Stationary Time Series;
     Press et al. 2007, Numerical Recipes, section 13.3.
     """
+    from scipy.fft import dctn, idctn
+
     # The cosine transform has no jump at the edges.
     waves = dctn(image, norm="ortho")
     height, width = image.shape

@@ -1,8 +1,9 @@
 """Interpolating quintic splines on regular grids, evaluated at once on a grid of points."""
 
+from math import comb, factorial, perm
+
 import numpy as np
 from scipy import ndimage
-from scipy.interpolate import BSpline, PPoly
 
 DEGREE = 5
 _PAD = 3
@@ -10,13 +11,19 @@ _PAD = 3
 
 def _pieces() -> list[np.ndarray]:
     """Power-basis coefficients (6, 6) of the six tap weights, for each derivative 0 to 5."""
-    basis = PPoly.from_spline(BSpline.basis_element(np.arange(DEGREE + 2.0), extrapolate=False))
-    piece = PPoly(basis.c[:, DEGREE : 2 * DEGREE + 1], np.arange(DEGREE + 2.0))
+    powers = range(DEGREE, -1, -1)
+    # The basis function is the sum over k of (-1)^k C(6, k) max(t - k, 0)^5 / 5!.
+    piece = np.zeros((DEGREE + 1, DEGREE + 1))
+    for cell in range(DEGREE + 1):
+        for k in range(cell + 1):
+            sign = (-1) ** k * comb(DEGREE + 1, k) / factorial(DEGREE)
+            piece[:, cell] += [sign * comb(DEGREE, m) * (cell - k) ** (DEGREE - m) for m in powers]
     tables = []
     for order in range(DEGREE + 1):
-        c = piece.derivative(order).c
-        full = np.zeros((DEGREE + 1, DEGREE + 1))
-        full[DEGREE + 1 - c.shape[0] :] = c
+        full = np.zeros_like(piece)
+        for row, m in enumerate(powers):
+            if m >= order:
+                full[row + order] = perm(m, order) * piece[row]
         # tap j stands 2 - j samples from the point's cell: the reversed piece of the basis
         tables.append(full[:, ::-1])
     return tables
