@@ -71,7 +71,7 @@ def run(
     own = settings.n_workers if executor is None and exposure.n_int > _FEW else 1
     # The processes start while the first look is taken.
     sources = [segment.source for segment in exposure.segments]
-    with crew(own, load=load, payload=sources) as processes:
+    with one_thread(), crew(own, load=load, payload=sources) as processes:
         plan, wish = first_look(exposure, settings, progress=progress)
         plan, groups = with_directions(plan, exposure, settings)
         looked = clock.perf_counter()
@@ -103,7 +103,7 @@ def _measure_all(
     workers = 1 if executor is None else getattr(executor, "_max_workers", 8)
     batches = batches_of(exposure, chunk, workers)
     whole: Measurement | None = None
-    with showing(progress, "measuring", exposure.n_int) as tick, one_thread():
+    with showing(progress, "measuring", exposure.n_int) as tick:
         for place, part in mapped(executor, Task(plan, chunk), batches):
             if whole is None:
                 whole = Measurement.room(part, exposure.n_int)

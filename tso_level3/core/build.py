@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tso_level3.core import noise as noise_model
+from tso_level3.core.noise_in_time import from_frames
 from tso_level3.core.peak import Correlator
 from tso_level3.core.plan import Noise
 from tso_level3.core.repair import find_and_fit
@@ -76,13 +77,13 @@ class TemplateBuilder:
         if rings:
             return rings[0][~self.dead[rings[0]]]
         # Without an annulus the faintest tenth of the used pixels shows the level.
-        mean = _column_median(self.values)
+        mean = noise_model.column_median(self.values)
         order = np.argsort(np.where(np.isfinite(mean), mean, np.inf))
         return order[: max(len(order) // 10, 1)]
 
     def build(self) -> tuple[Template, Noise]:
         """Build template and noise."""
-        mean = _column_median(self.values)
+        mean = noise_model.column_median(self.values)
         self.level = self._level(mean) if self.constant else 0.0
         image = mean - self.level
         shifts = None
@@ -191,7 +192,14 @@ class TemplateBuilder:
         if not self.sample.has_errors:
             if residuals is None:
                 residuals = np.zeros((0, image.size))
-            return noise_model.from_scatter(residuals, template, self.ring)
+            return from_frames(
+                residuals,
+                template,
+                self.ring,
+                layout.columns,
+                layout.rows,
+                electrons=self.sample.unit == "electron",
+            )
         known, scale = self.sample.variance, self.sample.scale
         factor = np.asarray(scale).reshape(-1)[layout.index] if np.ndim(scale) else scale
 
@@ -353,25 +361,13 @@ def _columns(values: np.ndarray) -> list[slice]:
     return [slice(first, first + step) for first in range(0, values.shape[1], step)]
 
 
-def _column_median(values: np.ndarray) -> np.ndarray:
-    parts = [noise_model.column_median(values[:, part]) for part in _columns(values)]
-    return np.concatenate(parts)
-
-
 def _scatter(residuals: np.ndarray) -> np.ndarray:
     """Estimate the scatter of columns about zero, from some of the frames."""
     rows = np.flatnonzero(np.isfinite(residuals).any(axis=1))
     rows = rows[:: max(len(rows) // _SCATTER_FRAMES, 1)]
     out = np.full(residuals.shape[1], np.nan)
     for part in _columns(residuals) if len(rows) else ():
-        size = np.abs(residuals[rows, part])
-        # Columns without gaps go the quick way.
-        whole = np.isfinite(size).all(axis=0)
-        own = np.full(len(whole), np.nan)
-        for columns in (whole, ~whole):
-            if columns.any():
-                own[columns] = MAD * noise_model.column_median(size[:, columns])
-        out[part] = own
+        out[part] = MAD * noise_model.column_median(np.abs(residuals[rows, part]))
     return out
 
 

@@ -34,7 +34,8 @@ _DEPARTS = 4.0
 _OFTEN = 0.015
 _TIMES = 3
 _ISOLATED = 10
-_COLUMNS = 2000
+# Values that are worked on together: copies of a whole sample would fill the memory.
+_BLOCK = 250_000
 
 
 def robust_scatter(residuals: np.ndarray) -> np.ndarray:
@@ -51,10 +52,10 @@ def robust_scatter(residuals: np.ndarray) -> np.ndarray:
         Standard deviations of normal noise; NaN where nothing is known.
     """
     out = np.empty(residuals.shape[1])
-    # Of a few columns at a time: copies of all would be several times the sample.
-    for first in range(0, len(out), _COLUMNS):
-        part = residuals[:, first : first + _COLUMNS]
-        out[first : first + _COLUMNS] = column_median(np.abs(part - column_median(part)))
+    step = max(1, _BLOCK // max(len(residuals), 1))
+    for first in range(0, len(out), step):
+        part = residuals[:, first : first + step]
+        out[first : first + step] = column_median(np.abs(part - column_median(part)))
     return MAD * out
 
 
@@ -71,11 +72,18 @@ def column_median(values: np.ndarray) -> np.ndarray:
     ndarray, (k,)
         Medians; NaN for a column that has none.
     """
-    if np.isfinite(values).all():
-        return np.median(values, axis=0)
-    out = np.full(values.shape[1], np.nan)
-    some = np.isfinite(values).any(axis=0)
-    out[some] = np.nanmedian(values[:, some], axis=0)
+    n, k = values.shape
+    out = np.full(k, np.nan)
+    step = max(1, _BLOCK // max(n, 1))
+    for first in range(0, k if n else 0, step):
+        # Sorted along contiguous rows: several times as quick as `numpy.median`. NaN comes last.
+        rows = np.ascontiguousarray(values[:, first : first + step].T, float).copy()
+        rows.sort(axis=1)
+        count = n - np.isnan(rows).sum(axis=1)
+        low, high = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, n - 1)
+        each = np.arange(len(rows))
+        middle = 0.5 * (rows[each, low] + rows[each, high])
+        out[first : first + step] = np.where(count > 0, middle, np.nan)
     return out
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -46,7 +47,7 @@ class Workspace:
             Contiguous.
         """
         dtype = np.dtype(dtype)
-        size = int(np.prod(shape)) * dtype.itemsize
+        size = math.prod(shape) * dtype.itemsize
         kept = self._local.__dict__.get(name)
         if kept is None or not size <= kept.size <= 4 * size + 4096:
             kept = np.empty(size, np.uint8)

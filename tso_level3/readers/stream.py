@@ -25,7 +25,8 @@ __all__ = ["Block", "PlainFits", "TileFits"]
 
 _SCRATCH = 1 << 20  # bytes: fits into a processor's cache (measured: less and more are slower)
 _CALL = 16384  # bytes that are copied in the time of one call to the system
-_PARTS = ("var_poisson", "var_rnoise", "var_flat")
+# The part by the flat field is the same in every frame: it is no noise of a time series.
+_PARTS = ("var_poisson", "var_rnoise")
 
 
 @dataclass(frozen=True)
