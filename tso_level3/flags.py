@@ -26,6 +26,7 @@ class Flag(IntFlag):
     EVENT = 1 << 15
     SETTLING = 1 << 16
     NOT_FINITE = 1 << 17
+    NO_ERROR = 1 << 18
 
 
 DESCRIPTIONS = {
@@ -47,6 +48,7 @@ DESCRIPTIONS = {
     Flag.EVENT: "an event (mirror tilt, jump) begins at this integration",
     Flag.SETTLING: "inside the settling ramp at the start of the exposure",
     Flag.NOT_FINITE: "a measured value is not finite",
+    Flag.NO_ERROR: "no error is known: one frame without errors, in a unit that is no count",
 }
 
 #: Data-quality bits of the JWST pipeline that a setting may name.

@@ -37,7 +37,13 @@ class Background:
 
 
 def background_of(
-    residuals: np.ndarray, added: np.ndarray, bad: Bad, ring: np.ndarray, *, stat: str
+    residuals: np.ndarray,
+    added: np.ndarray,
+    bad: Bad,
+    ring: np.ndarray,
+    *,
+    stat: str,
+    scatter: float | None = None,
 ) -> Background:
     """Measure the background from residuals of the template.
 
@@ -53,6 +59,9 @@ def background_of(
         Places of the ring's pixels.
     stat : str
         median, mean or biweight.
+    scatter : float, optional
+        Standard deviation of a pixel; by default that of each frame's residuals in the ring. A
+        few frames leave less than their noise in the residuals of their own mean.
 
     Returns
     -------
@@ -78,7 +87,7 @@ def background_of(
         elif stat != "mean":
             values[frames, pixels] = np.nan
             level = _each(values, np.unique(frames), stat)
-        variance = np.maximum(square - level**2, 0.0)
+        variance = np.maximum(square - level**2, 0.0) if scatter is None else scatter**2
         error = _EFFICIENCY[stat] * np.sqrt(variance / area)
     return Background(level + added, error, area)
 

@@ -151,6 +151,9 @@ def _assemble(
     if settings.background == "annulus_clipped":
         rings = tuple(ring[~dead[ring]] for ring in layout.rings)
     levels = _levels(image, template, sample, rings, settings.background_stat)
+    scatter = None
+    if len(builder.values) < FEW:
+        scatter = np.array([np.sqrt(noise.total[r].mean()) if r.size else np.nan for r in rings])
     mode = settings.background if rings else "none"
     good = (~dead[:n_fit]).astype(float)
     grid = (np.arange(fit.x, fit.x + fit.nx), np.arange(fit.y, fit.y + fit.ny))
@@ -176,7 +179,7 @@ def _assemble(
         dead=dead,
         dq_mask=dq_mask(settings.dq_bits),
         background=BackgroundPlan(
-            mode, settings.background_stat, settings.background_sigma, rings, levels
+            mode, settings.background_stat, settings.background_sigma, rings, levels, scatter
         ),
         annuli=geometry.annuli,
         radii=geometry.radii,

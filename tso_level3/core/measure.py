@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from tso_level3.core.background import Background, background_of, clipped
 from tso_level3.core.flicker import remove_flicker
+from tso_level3.core.gauss_errors import error_factors
 from tso_level3.core.gaussian import fit_gaussians
 from tso_level3.core.plan import Measurement, Plan
 from tso_level3.core.repair import Repaired, find_and_fit
@@ -215,6 +218,10 @@ def _numbers(
         replaced=sums.replaced,
         flags=flags,
     )
+    if not plan.noise.stated:
+        for array in (out.variance, out.read_variance, out.psf_err, out.gauss_err):
+            array[:] = np.nan
+        flags |= np.uint32(Flag.NO_ERROR)
     return _without(out, empty)
 
 
@@ -246,11 +253,17 @@ def _backgrounds(values: np.ndarray, repaired: Repaired, plan: Plan) -> list[Bac
             for ring in how.rings
         ]
     constant = fit.coefficients[:, 6] if plan.template.constant else np.zeros(n)
+    scatter = [None] * len(how.rings) if how.scatter is None else how.scatter
     return [
         background_of(
-            repaired.residuals, constant + fit.flux * level, repaired.bad, ring, stat=how.stat
+            repaired.residuals,
+            constant + fit.flux * level,
+            repaired.bad,
+            ring,
+            stat=how.stat,
+            scatter=own,
         )
-        for ring, level in zip(how.rings, how.levels, strict=True)
+        for ring, level, own in zip(how.rings, how.levels, scatter, strict=True)
     ]
 
 
@@ -284,13 +297,16 @@ def _gauss(images: np.ndarray, cc: np.ndarray, flux: np.ndarray, plan: Plan):  #
     start[:, 1] = np.where(np.isfinite(cc[:, 0]), cc[:, 0], plan.template.x)
     start[:, 2] = np.where(np.isfinite(cc[:, 1]), cc[:, 1], plan.template.y)
     start[:, 0] *= np.where(np.isfinite(flux), flux, 1.0)
-    return fit_gaussians(
-        images.reshape(-1, fit.ny, fit.nx),
-        plan.weights.reshape(fit.ny, fit.nx),
-        start,
-        origin=(fit.x, fit.y),
-        constant=plan.template.constant,
-    )
+    weights, origin = plan.weights.reshape(fit.ny, fit.nx), (fit.x, fit.y)
+    constant = plan.template.constant
+    images = images.reshape(-1, fit.ny, fit.nx)
+    found = fit_gaussians(images, weights, start, origin=origin, constant=constant)
+    if plan.noise.known:
+        return found
+    # Without errors all pixels weigh the same, and the bright ones are noisier than the fit knows.
+    variance = plan.noise.total[: weights.size].reshape(weights.shape)
+    factor = error_factors(plan.gauss_start, weights, variance, origin, constant=constant)
+    return replace(found, errors=found.errors * factor)
 
 
 def _centers(psf: np.ndarray, gauss: np.ndarray, cc: np.ndarray, plan: Plan) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The variance of every used pixel, from the input's errors or from the scatter in time.
+"""The variance of every used pixel, from the input's errors.
 
 Weights and noise come from one model of the whole exposure, not from each frame's own errors,
 which follow the frame's noise and so bias every weighted fit. The error of the flat field is part
@@ -17,7 +17,6 @@ __all__ = [
     "column_median",
     "from_errors",
     "from_parts",
-    "from_scatter",
     "robust_scatter",
     "with_changes",
 ]
@@ -167,53 +166,6 @@ def from_errors(square: np.ndarray, template: np.ndarray, level: float) -> Noise
     star = np.minimum(share * found[1] * signal, total)
     read = np.full_like(total, found[2])
     return _noise(star, total - star, read, True)
-
-
-def from_scatter(residuals: np.ndarray, template: np.ndarray, ring: np.ndarray) -> Noise:
-    """Make the noise from the scatter of residuals in time, where no errors are known.
-
-    Parameters
-    ----------
-    residuals : ndarray, (n_frames, n)
-        Frames less the fitted model; NaN for missing pixels.
-    template : ndarray, (n,)
-        The star's mean image, net of background.
-    ring : ndarray, (k,), int
-        Places of background pixels.
-
-    Returns
-    -------
-    Noise
-        A variance that rises linearly with the star; from the spatial scatter of the background
-        where there are fewer than five frames.
-    """
-    zero = np.zeros(len(template))
-    if len(residuals) < _FEW:
-        part = residuals[:, ring] if len(ring) > 10 else residuals
-        # One frame is its own template, so its scatter is that of the template.
-        values = np.where(np.isfinite(part), part, np.nan)
-        if not np.nanmax(np.abs(values), initial=0.0) > 0 and len(ring) > 10:
-            values = template[ring][None]
-        spread = float(np.nanmedian(robust_scatter(values.T)))
-        if not np.isfinite(spread) or spread <= 0:
-            spread = float(np.nanstd(values)) or 1.0
-        return _noise(zero, zero + spread**2, zero, False)
-    square = robust_scatter(residuals) ** 2
-    good = np.isfinite(square) & (square > 0)
-    if good.sum() < 10:
-        return _noise(zero, zero + 1.0, zero, False)
-    typical = np.nanmedian(square[good])
-    square = np.maximum(square, 1e-3 * typical)
-    signal = np.maximum(template, 0.0)
-    design = np.stack([signal, np.ones_like(signal)], axis=1)[good] / square[good][:, None]
-    scale = np.sqrt(np.mean(design**2, axis=0)) + 1e-300
-    found = nnls(design / scale, np.ones(good.sum()))[0] / scale
-    # The median of squares of normal noise is seen here; a fit of ratios is biased low by its
-    # own scatter, which the mean of the ratios puts right.
-    model = found[0] * signal + found[1]
-    model *= np.nanmedian(square[good] / model[good])
-    share = found[0] * signal / np.maximum(found[0] * signal + found[1], 1e-300)
-    return _noise(share * model, (1 - share) * model, zero, False)
 
 
 def with_changes(limit: np.ndarray, departures: np.ndarray, sigma: float) -> np.ndarray:

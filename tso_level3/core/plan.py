@@ -153,6 +153,9 @@ class Noise:
         Standard deviation that outliers are measured with; infinite for dead pixels.
     known : bool
         Whether it comes from the input's errors; otherwise from the scatter in time.
+    stated : bool
+        Whether errors follow from it: a single frame without errors does not show its photon
+        noise.
     """
 
     star: np.ndarray
@@ -160,6 +163,7 @@ class Noise:
     read: np.ndarray
     limit: np.ndarray
     known: bool
+    stated: bool = True
 
     @property
     def total(self) -> np.ndarray:
@@ -181,6 +185,9 @@ class BackgroundPlan:
         For each annulus the places of its used pixels in the layout's order, clipped in space.
     levels : ndarray, (n_annuli,)
         The statistic of the template in each ring, which is scaled with the star.
+    scatter : ndarray, (n_annuli,), or None
+        Standard deviation of a ring's pixels where the frames are too few to show it: their
+        residuals are those of their own mean.
     """
 
     mode: str
@@ -188,6 +195,7 @@ class BackgroundPlan:
     sigma: float
     rings: tuple[np.ndarray, ...]
     levels: np.ndarray
+    scatter: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
