@@ -9,6 +9,7 @@ from tests.trials import exposure_of, simulated
 from tso_level3.judgement import with_smooth_sky
 from tso_level3.quality.apertures import net_flux
 from tso_level3.quality.sky import LEAST, smooth_sky
+from tso_level3.quality.sky_model import fading_sum
 from tso_level3.run import run
 from tso_level3.settings import Settings
 
@@ -230,3 +231,13 @@ def test_measurement_is_left_as_it_is():
     assert "background_smooth" in plan.info and "background_smooth" not in trial.plan.info
     flux, error = net_flux(after, 0)
     assert (error <= net_flux(trial.found, 0)[1] + 1e-9).all()
+
+
+@pytest.mark.parametrize("n", [1, 63, 64, 65, 5000])
+@pytest.mark.parametrize("keep", [0.0, 0.3, 0.999, 1.0])
+def test_fading_sums_are_those_of_the_recursion(n, keep):
+    values = np.random.default_rng(n).normal(size=n)
+    expected, total = np.empty(n), 0.0
+    for k, value in enumerate(values):
+        total = expected[k] = value + keep * total
+    np.testing.assert_allclose(fading_sum(values, keep), expected, rtol=0, atol=1e-11)
