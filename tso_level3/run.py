@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 _FEW = 32
 
 
+@one_thread()
 def run(
     exposure: Exposure,
     settings: Settings,
@@ -71,7 +72,7 @@ def run(
     own = settings.n_workers if executor is None and exposure.n_int > _FEW else 1
     # The processes start while the first look is taken.
     sources = [segment.source for segment in exposure.segments]
-    with one_thread(), crew(own, load=load, payload=sources) as processes:
+    with crew(own, load=load, payload=sources) as processes:
         plan, wish = first_look(exposure, settings, progress=progress)
         plan, groups = with_directions(plan, exposure, settings)
         looked = clock.perf_counter()
