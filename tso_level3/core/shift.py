@@ -17,8 +17,10 @@ class ShiftedImage:
     """A star's mean image that can be moved.
 
     What the kernel explains moves as the kernel does, since an undersampled image cannot be
-    interpolated (FWHM below 2 pixels) and derivatives of a noisy one are noise; what is left of
-    the image, and is not noise, moves as the quintic spline through it. The noise stays.
+    interpolated (FWHM below 2 pixels); what it leaves moves as the quintic spline through it.
+    Derivatives are those of the kernel and of what is left and is not noise, since derivatives of
+    noise would shrink the response to motion. The image itself moves with all that is left, noise
+    included: what did not move with the star would hold its position back.
 
     Attributes
     ----------
@@ -33,7 +35,8 @@ class ShiftedImage:
     flux : float
         Flux of the kernel in it.
     rest : ndarray, (ny, nx), or None
-        What the kernel leaves of the image and is not noise; None where the kernel alone moves it.
+        What the kernel leaves of the image and is not noise; None where the kernel alone moves it,
+        and what it leaves stays where it is.
     """
 
     image: np.ndarray
@@ -75,18 +78,15 @@ class ShiftedImage:
         if nx == 0 and ny == 0 and sx == 0 and sy == 0:
             return self.image
         if self.kernel is None:
-            return self._spline(self.image, sx, sy, nx, ny)
+            return self._spline("image", self.image, sx, sy, nx, ny)
         moved = self._rendered(sx, sy, nx, ny)
-        if self.rest is not None:
-            moved += self._spline(self.rest, sx, sy, nx, ny)
-        if nx == 0 and ny == 0:
-            moved += self._kept.get("still", self._still)
+        if nx or ny:
+            if self.rest is not None:
+                moved += self._spline("rest", self.rest, sx, sy, nx, ny)
+            return moved
+        left = self._kept.get("left", lambda: self.image - self._rendered(0.0, 0.0, 0, 0))
+        moved += left if self.rest is None else self._spline("left", left, sx, sy, 0, 0)
         return moved
-
-    def _still(self) -> np.ndarray:
-        """Give the part of the image that does not move: its noise."""
-        still = self.image - self._rendered(0.0, 0.0, 0, 0)
-        return still if self.rest is None else still - self.rest
 
     def _rendered(self, sx: float, sy: float, nx: int, ny: int) -> np.ndarray:
         height, width = self.image.shape
@@ -94,14 +94,16 @@ class ShiftedImage:
         v = np.arange(height) + self.origin[1] - (self.y + sy)
         return self.flux * self.kernel.evaluate(u, v, nx, ny)
 
-    def _spline(self, image: np.ndarray, sx: float, sy: float, nx: int, ny: int) -> np.ndarray:
+    def _spline(
+        self, name: str, image: np.ndarray, sx: float, sy: float, nx: int, ny: int
+    ) -> np.ndarray:
         # Here and below: a worker hardly ever needs these, which take half a second to load.
         from scipy.interpolate import RectBivariateSpline
 
         height, width = image.shape
         order = min(5, height - 1, width - 1)
         spline = self._kept.get(
-            "spline",
+            f"spline of {name}",
             lambda: RectBivariateSpline(
                 np.arange(height), np.arange(width), image, kx=order, ky=order
             ),
