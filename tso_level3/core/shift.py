@@ -70,32 +70,62 @@ class ShiftedImage:
         """
         columns, rows = pixels[0] - self.origin[0], pixels[1] - self.origin[1]
         key = (float(sx), float(sy), nx, ny)
+        if nx + ny == 3:
+            # Wanted once, and in the subframe alone, which is a small part of the box.
+            first = int(rows.min()), int(columns.min())
+            window = np.arange(first[0], rows.max() + 1), np.arange(first[1], columns.max() + 1)
+            return self._moved(*key, window)[rows - first[0], columns - first[1]]
         # A fit asks for the subframe and then for all pixels of the same shift.
         moved = self._moves.get(key, lambda: self._moved(*key), self.image.nbytes)
         return moved[rows, columns]
 
-    def _moved(self, sx: float, sy: float, nx: int, ny: int) -> np.ndarray:
+    def _moved(
+        self,
+        sx: float,
+        sy: float,
+        nx: int,
+        ny: int,
+        window: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> np.ndarray:
+        """Make the moved image, or a derivative of it on a window of rows and columns."""
         if nx == 0 and ny == 0 and sx == 0 and sy == 0:
             return self.image
         if self.kernel is None:
-            return self._spline("image", self.image, sx, sy, nx, ny)
-        moved = self._rendered(sx, sy, nx, ny)
+            return self._spline("image", self.image, sx, sy, nx, ny, window)
+        moved = self._rendered(sx, sy, nx, ny, window)
         if nx or ny:
             if self.rest is not None:
-                moved += self._spline("rest", self.rest, sx, sy, nx, ny)
+                moved += self._spline("rest", self.rest, sx, sy, nx, ny, window)
             return moved
         left = self._kept.get("left", lambda: self.image - self._rendered(0.0, 0.0, 0, 0))
         moved += left if self.rest is None else self._spline("left", left, sx, sy, 0, 0)
         return moved
 
-    def _rendered(self, sx: float, sy: float, nx: int, ny: int) -> np.ndarray:
-        height, width = self.image.shape
-        u = np.arange(width) + self.origin[0] - (self.x + sx)
-        v = np.arange(height) + self.origin[1] - (self.y + sy)
+    def _rows_and_columns(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.arange(self.image.shape[0]), np.arange(self.image.shape[1])
+
+    def _rendered(
+        self,
+        sx: float,
+        sy: float,
+        nx: int,
+        ny: int,
+        window: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> np.ndarray:
+        rows, columns = self._rows_and_columns() if window is None else window
+        u = columns + self.origin[0] - (self.x + sx)
+        v = rows + self.origin[1] - (self.y + sy)
         return self.flux * self.kernel.evaluate(u, v, nx, ny)
 
     def _spline(
-        self, name: str, image: np.ndarray, sx: float, sy: float, nx: int, ny: int
+        self,
+        name: str,
+        image: np.ndarray,
+        sx: float,
+        sy: float,
+        nx: int,
+        ny: int,
+        window: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> np.ndarray:
         # Here and below: a worker hardly ever needs these, which take half a second to load.
         from scipy.interpolate import RectBivariateSpline
@@ -108,8 +138,8 @@ class ShiftedImage:
                 np.arange(height), np.arange(width), image, kx=order, ky=order
             ),
         )
-        rows = np.clip(np.arange(height) - sy, 0, height - 1)
-        columns = np.clip(np.arange(width) - sx, 0, width - 1)
+        rows, columns = self._rows_and_columns() if window is None else window
+        rows, columns = np.clip(rows - sy, 0, height - 1), np.clip(columns - sx, 0, width - 1)
         return spline(rows, columns, dx=ny, dy=nx)
 
 
