@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-from tso_level3.core.gaussian import fit_gaussians, pixel_gaussian
+from tso_level3.core.gaussian import fit_gaussians, pixel_gaussian, response
 from tso_level3.psf.kernel import GaussianKernel
 
 SHAPE = (19, 21)
@@ -163,3 +163,18 @@ def test_inputs_are_left_alone():
     fit_gaussians(images, weights, start, origin=ORIGIN)
     for old, new in zip(before, (images, weights, start)):
         np.testing.assert_array_equal(old, new)
+
+
+def test_parameters_follow_the_image_to_first_order():
+    images, clean, truth, weights, start = stars(1)
+    # Not a Gaussian: the second derivatives of the model count.
+    images[0] += 0.02 * truth[0, 0] * np.outer(np.cos(Y), np.sin(X))
+    found = fit_gaussians(images, weights, start, origin=ORIGIN)
+    slopes = response(images[0], weights, found.parameters[0], origin=ORIGIN)
+    change = np.random.default_rng(3).normal(size=SHAPE)
+    moved = [
+        fit_gaussians(images + sign * change, weights, start, origin=ORIGIN).parameters[0]
+        for sign in (1, -1)
+    ]
+    expected = 0.5 * (moved[0] - moved[1])
+    np.testing.assert_allclose((slopes * change).sum(axis=(1, 2)), expected, rtol=1e-5)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import erf
 
-__all__ = ["GaussianFit", "fit_gaussians", "pixel_gaussian"]
+__all__ = ["GaussianFit", "fit_gaussians", "pixel_gaussian", "response"]
 
 _MAX_ITERATIONS = 40
 # The drop of chi-square that the last step must promise: it starts 1e-4 standard errors from the
@@ -154,6 +154,42 @@ def fit_gaussians(
         ok=ok,
         iterations=iterations,
     )
+
+
+def response(
+    image: np.ndarray,
+    weights: np.ndarray,
+    parameters: np.ndarray,
+    *,
+    origin: tuple[float, float] = (0.0, 0.0),
+    constant: bool = True,
+) -> np.ndarray:
+    """Compute how the fitted parameters follow a small change of the image.
+
+    Parameters
+    ----------
+    image, weights : ndarray, (ny, nx)
+        An image and its inverse variances.
+    parameters : ndarray, (6,)
+        What `fit_gaussians` found for it.
+    origin, constant
+        As for `fit_gaussians`.
+
+    Returns
+    -------
+    ndarray, (6, ny, nx)
+        Derivatives of the parameters by the pixels: ``H^-1 J' W``, with the Hessian at the
+        minimum.
+    """
+    work = _Work.of(image[None], weights, origin, constant)
+    theta = np.array(parameters, float)[None]
+    state = _evaluate(work, theta, np.arange(1))
+    fx, fy = _axis(work.x, theta[:, 1], theta[:, 3])[0], _axis(work.y, theta[:, 2], theta[:, 4])[0]
+    slopes = np.stack([np.outer(fy[b], fx[a]) for a, b in _FIRST]) * work.weights
+    slopes[1:5] *= theta[0, 0]
+    slopes[~work.free] = 0.0
+    found = np.linalg.lstsq(state.hessian[0], slopes.reshape(_N_PAR, -1), rcond=None)[0]
+    return found.reshape(slopes.shape)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ import numpy as np
 from tso_level3.core.aperture import MovingApertures, overlap_pixels
 from tso_level3.core.build import FEW, TemplateBuilder, unclipped
 from tso_level3.core.flicker_choice import with_flicker
-from tso_level3.core.gaussian import fit_gaussians
+from tso_level3.core.gaussian import fit_gaussians, response
 from tso_level3.core.geometry import Geometry
 from tso_level3.core.measure import gather, measure
 from tso_level3.core.peak import Correlator
@@ -170,6 +170,7 @@ def _assemble(
     )
     flags |= int(Flag.APERTURE_CUT) if cut_off else 0
     near = slice(0, layout.n_near)
+    gauss, slopes = _gauss_start(image, template, layout, sample.fwhm)
     plan = Plan(
         layout=layout,
         template=template,
@@ -188,7 +189,8 @@ def _assemble(
         moving=settings.moving_centroid,
         overlap=_overlap((template.x, template.y), geometry.radii, layout),
         apertures=MovingApertures.of(layout.columns[near], layout.rows[near], geometry.radii),
-        gauss_start=_gauss_start(image, template, layout, sample.fwhm),
+        gauss_start=gauss,
+        gauss_response=slopes,
         components=np.zeros((0, n_fit)),
         fill=settings.fill,
         outlier_sigma=settings.outlier_sigma if len(builder.values) >= FEW else 0.0,
@@ -242,15 +244,24 @@ def _source(settings: Settings, mode: Mode) -> str:
     return "psf" if settings.center == "auto" else settings.center
 
 
-def _gauss_start(image: np.ndarray, template: Template, layout: Layout, fwhm: float) -> np.ndarray:
-    """Fit the Gaussian of the template itself: where every frame's fit begins."""
+def _gauss_start(
+    image: np.ndarray, template: Template, layout: Layout, fwhm: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fit the Gaussian of the template itself: where every frame's fit begins.
+
+    The second answer is how it follows small changes of the image.
+    """
     fit, n_fit = layout.fit, layout.n_fit
     cut = image[:n_fit].reshape(1, fit.ny, fit.nx)
     weights = template.weights.reshape(fit.ny, fit.nx)
     sigma = float(np.clip(fwhm / 2.355, 0.5, max(fit.nx, fit.ny) / 4))
     start = np.array([[cut.max(), template.x, template.y, sigma, sigma, 0.0]])
-    found = fit_gaussians(cut, weights, start, origin=(fit.x, fit.y), constant=template.constant)
-    return found.parameters[0] if found.ok[0] else start[0]
+    how = {"origin": (fit.x, fit.y), "constant": template.constant}
+    found = fit_gaussians(cut, weights, start, **how)
+    if not found.ok[0]:
+        return start[0], np.zeros((6, n_fit))
+    slopes = response(cut[0], weights, found.parameters[0], **how)
+    return found.parameters[0], slopes.reshape(6, n_fit)
 
 
 def _measured(sample: Sample, plan: Plan) -> Measurement:

@@ -21,6 +21,8 @@ __all__ = ["gather", "marked", "measure"]
 
 # Pixels that are worked on at once: they fit into a processor's cache.
 _BLOCK = 120_000
+# Shifts [pix], and relative changes of the width, up to which the first order is a good start.
+_NEAR = 0.2
 
 
 def gather(
@@ -291,12 +293,9 @@ def _psf(repaired: Repaired, plan: Plan) -> tuple[np.ndarray, np.ndarray, np.nda
 
 
 def _gauss(images: np.ndarray, cc: np.ndarray, flux: np.ndarray, plan: Plan):  # noqa: ANN202
-    """Fit the Gaussian, beginning at the peak of the cross-correlation."""
+    """Fit the Gaussian, beginning near its end."""
     fit = plan.layout.fit
-    start = np.repeat(plan.gauss_start[None], len(images), axis=0)
-    start[:, 1] = np.where(np.isfinite(cc[:, 0]), cc[:, 0], plan.template.x)
-    start[:, 2] = np.where(np.isfinite(cc[:, 1]), cc[:, 1], plan.template.y)
-    start[:, 0] *= np.where(np.isfinite(flux), flux, 1.0)
+    start = _gauss_start(images, cc, flux, plan)
     weights, origin = plan.weights.reshape(fit.ny, fit.nx), (fit.x, fit.y)
     constant = plan.template.constant
     images = images.reshape(-1, fit.ny, fit.nx)
@@ -307,6 +306,23 @@ def _gauss(images: np.ndarray, cc: np.ndarray, flux: np.ndarray, plan: Plan):  #
     variance = plan.noise.total[: weights.size].reshape(weights.shape)
     factor = error_factors(plan.gauss_start, weights, variance, origin, constant=constant)
     return replace(found, errors=found.errors * factor)
+
+
+def _gauss_start(images: np.ndarray, cc: np.ndarray, flux: np.ndarray, plan: Plan) -> np.ndarray:
+    """Begin where the template's Gaussian goes to first order, else at the correlation's peak."""
+    usual = plan.gauss_start
+    start = np.repeat(usual[None], len(images), axis=0)
+    start[:, 1] = np.where(np.isfinite(cc[:, 0]), cc[:, 0], plan.template.x)
+    start[:, 2] = np.where(np.isfinite(cc[:, 1]), cc[:, 1], plan.template.y)
+    template = plan.template.node((0, 0)).terms[0, : images.shape[1]]
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        change = (images @ plan.gauss_response.T) / flux[:, None]
+        change -= plan.gauss_response @ template
+        near = np.isfinite(change).all(axis=1) & (np.abs(change[:, 1:3]) < _NEAR).all(axis=1)
+        near &= (np.abs(change[:, 3:5]) < _NEAR * usual[3:5]).all(axis=1)
+    start[near] = usual + change[near]
+    start[:, 0] *= np.where(np.isfinite(flux), flux, 1.0)
+    return start
 
 
 def _centers(psf: np.ndarray, gauss: np.ndarray, cc: np.ndarray, plan: Plan) -> np.ndarray:

@@ -236,6 +236,8 @@ class Plan:
         The same for moving centres.
     gauss_start : ndarray, (6,)
         The Gaussian of the template, relative to its centre.
+    gauss_response : ndarray, (6, n_fit)
+        How it follows small changes of the image.
     components : ndarray, (n_components, n_fit)
         Functionals whose product with residuals gives the principal components.
     directions : ndarray, (n_directions, n_fit), or None
@@ -272,6 +274,7 @@ class Plan:
     overlap: np.ndarray
     apertures: MovingApertures
     gauss_start: np.ndarray
+    gauss_response: np.ndarray
     components: np.ndarray
     fill: bool
     outlier_sigma: float
