@@ -174,7 +174,7 @@ def _settle(
         work[found.frame[inside], found.pixel[inside]] = 0.0
         again = fit_frames(template, work, known.join(found), start=start)
         model = again.model(template)
-        old = part - model
+        old = np.subtract(part, model, out=model)
         old[known.frame, known.pixel] = 0.0
         for name in _STATE:
             getattr(fit, name)[rows] = getattr(again, name)
