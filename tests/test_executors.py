@@ -3,6 +3,7 @@
 import os
 import pickle
 import signal
+import struct
 import subprocess
 import sys
 import textwrap
@@ -377,3 +378,23 @@ def test_a_run_that_is_ended_leaves_nothing_behind(path, tmp_path, kind):
     assert list(folder.iterdir()) == []
     if kind == signal.SIGINT:
         assert problem.rstrip().endswith("KeyboardInterrupt")
+
+
+# Progress
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs pseudo-terminals")
+@pytest.mark.parametrize("columns", [0, 100])
+def test_a_bar_on_a_terminal_whatever_size_it_says(columns):
+    """Used to be blank where a terminal says that it has no columns, as those of containers do."""
+    code = "from tso_level3.progress import progress; b = progress('sums', 4); b.update(4); b.close()"
+    master, slave = os.openpty()
+    if columns:
+        fcntl = pytest.importorskip("fcntl")
+        size = struct.pack("HHHH", 24, columns, 0, 0)
+        fcntl.ioctl(slave, pytest.importorskip("termios").TIOCSWINSZ, size)
+    subprocess.run([sys.executable, "-c", code], stderr=slave, check=True, env=_environment())
+    os.close(slave)
+    shown = os.read(master, 65536).decode()
+    os.close(master)
+    assert "sums" in shown and "100%" in shown and "4/4" in shown and "left" in shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -55,7 +56,8 @@ def progress(title: str, total: int) -> Bar | None:
         desc=f"{title:<10}",
         unit=" frames",
         file=sys.stderr,
-        dynamic_ncols=True,
+        # Some terminals (of a container, of `script`) say that they have no columns.
+        **({"dynamic_ncols": True} if _columns() else {"ncols": 80, "nrows": 24}),
         bar_format="{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}"
         " [{elapsed}, {remaining} left, {rate_fmt}]",
     )
@@ -66,6 +68,13 @@ def _watched() -> bool:
         return sys.stderr is not None and sys.stderr.isatty()
     except (AttributeError, ValueError):  # replaced by something simpler, or closed
         return False
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    except (AttributeError, OSError, ValueError):  # not a real file
+        return 0
 
 
 @contextmanager
