@@ -387,7 +387,7 @@ def test_a_run_that_is_ended_leaves_nothing_behind(path, tmp_path, kind):
 @pytest.mark.parametrize("columns", [0, 100])
 def test_a_bar_on_a_terminal_whatever_size_it_says(columns):
     """Used to be blank where a terminal says that it has no columns, as those of containers do."""
-    code = "from tso_level3.progress import progress; b = progress('sums', 4); b.update(4); b.close()"
+    code = "from tso_level3.progress import progress as p; b = p('sums', 4); b.update(4); b.close()"
     master, slave = os.openpty()
     if columns:
         fcntl = pytest.importorskip("fcntl")
