@@ -311,7 +311,12 @@ def tools(trial: Trial, case: Case, count: int) -> dict[str, tuple[Judged | None
 def main() -> int:
     """Measure, print a table, and say whether what is required was met."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--frames", type=int, default=1500, help="integrations (a fifth of WLP8)")
+    parser.add_argument(
+        "--frames",
+        type=int,
+        default=2500,
+        help="integrations (half of them with WLP8 and at F1500W)",
+    )
     parser.add_argument("--peers", type=int, default=200, help="integrations given to the peers")
     parser.add_argument("--only", default="", help="exposures whose name has this in it")
     parser.add_argument("--json", type=Path, help="where to write the figures")
@@ -326,7 +331,7 @@ def main() -> int:
     for trial in trials():
         if options.only not in trial.name:
             continue
-        share = {"WLP8": 5, "F1500W": 3}.get(trial.preset, 1)
+        share = {"WLP8": 2, "F1500W": 2}.get(trial.preset, 1)
         case = simulate(trial, options.frames // share)
         found = tools(trial, case, options.peers)
         for name, (value, what, _) in found.items():
