@@ -21,6 +21,16 @@ def test_importing_the_package_imports_nothing_heavy():
     assert answer.stdout.strip() == "[]"
 
 
+def test_a_run_loads_nothing_that_it_does_not_use():
+    """Used to: the smoothing of the sky took half a second to load all of scipy.signal."""
+    heavy = ("scipy.signal", "scipy.stats", "pandas", "matplotlib", "asdf", "jwst", "stdatamodels")
+    code = f"import sys, tso_level3.run; print([m for m in {heavy!r} if m in sys.modules])"
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == "[]"
+
+
 @pytest.mark.parametrize("name", [name for name in tso_level3.__all__ if name != "__version__"])
 def test_every_public_name_is_there(name):
     assert getattr(tso_level3, name).__doc__

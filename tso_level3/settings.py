@@ -161,7 +161,7 @@ class Settings:
     checksum: bool = _par(False, "bool", "record the checksum of each input file")
     # Running
     chunk: int | None = _par(None, "int", "frames in a chunk; none: by the size of a frame", low=1)
-    n_workers: int = _par(1, "int", "processes", low=1)
+    n_workers: int = _par(1, "int", "processes, this one included", low=1)
     # Products beside the ASDF file
     save_catalog: bool = _par(False, "bool", "save a table in the form of the official product")
     save_fits: bool = _par(False, "bool", "save the light curve as a FITS table")

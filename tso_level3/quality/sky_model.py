@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -22,7 +23,7 @@ _UNSURE = 9.0
 
 
 # Values that one matrix product adds up.
-_RUN = 64
+_RUN = 128
 _BACK = np.subtract.outer(np.arange(_RUN), np.arange(_RUN))
 
 
@@ -46,13 +47,20 @@ def fading_sum(values: np.ndarray, keep: float) -> np.ndarray:
     n = len(values)
     runs = np.zeros((-(-n // _RUN), _RUN))
     runs.reshape(-1)[:n] = values
-    powers = keep ** np.arange(_RUN + 1)
-    sums = runs @ np.where(_BACK >= 0, powers[np.abs(_BACK)], 0.0).T
+    powers, matrix = _powers(keep)
+    sums = runs @ matrix
     if len(sums) > 1:
         # The ends of the runs are such a series again.
         ends = fading_sum(sums[:, -1], float(powers[-1]))
         sums[1:] += ends[:-1, None] * powers[1:]
     return sums.reshape(-1)[:n]
+
+
+@lru_cache(maxsize=64)
+def _powers(keep: float) -> tuple[np.ndarray, np.ndarray]:
+    """Powers of the factor, (_RUN + 1,), and the matrix by which a run is added up."""
+    powers = keep ** np.arange(_RUN + 1)
+    return powers, np.where(_BACK >= 0, powers[np.abs(_BACK)], 0.0).T.copy()
 
 
 @dataclass(frozen=True)
