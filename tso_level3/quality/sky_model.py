@@ -23,7 +23,7 @@ _UNSURE = 9.0
 
 
 # Values that one matrix product adds up.
-_RUN = 128
+_RUN = 32
 _BACK = np.subtract.outer(np.arange(_RUN), np.arange(_RUN))
 
 
