@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
 import tso_level3
 from tests.stars import slope_of, star
@@ -215,3 +216,35 @@ def test_the_template_has_no_memory_of_motion():
         peaks.append([image.sum(), np.sqrt((slope**2).sum())])
     assert peaks[1][0] == pytest.approx(peaks[0][0], rel=2e-3)
     assert peaks[1][1] == pytest.approx(peaks[0][1], rel=0.05)
+
+
+def test_scale_of_a_kernel_file_is_checked_where_the_data_do_not_state_theirs(tmp_path):
+    # used to be taken as it was
+    kernel = jwst_kernel(instrument="NIRCAM", filter="F210M", half_width=12)
+    path = tmp_path / "kernel.fits"
+    header = fits.Header([("OVERSAMP", 4), ("PIXELSCL", 0.005)])
+    fits.writeto(path, kernel.image.astype(np.float32), header)
+    case = star("F210M", 12)
+    with pytest.raises(ValueError, match="has pixels of 0.02000 arcsec; expected 0.0313"):
+        case.look(kernel=str(path))
+    header["PIXELSCL"] = 0.0313 / 4
+    fits.writeto(path, kernel.image.astype(np.float32), header, overwrite=True)
+    assert case.look(kernel=str(path)).correlator.kernel.kind == "file"
+
+
+@pytest.mark.parametrize("preset", ["F210M", "F444W", "WLP8-SUB64P"])
+def test_faint_stars_that_drift_are_followed_in_full(preset):
+    # used to answer with 0.995 in focus: part of the image stayed where it was
+    flux = 1.5e6 if "WLP8" in preset else 2e4
+    slopes, errors = [], []
+    for seed in (31, 32):
+        case = star(preset, 500, drift=(1.5, -1.5), seed=seed, flux=flux, flat_pattern=False)
+        found = case.measure(case.look(), chunk=100)
+        for k, axis in enumerate("xy"):
+            slope, error = slope_of(found.psf[:, k], getattr(case, axis))
+            slopes.append(slope)
+            errors.append(error)
+    limit = 0.01 if "WLP8" in preset else 0.003
+    assert abs(np.mean(slopes) - 1) < limit
+    # four of them tell 0.995 from 1 in focus
+    assert np.mean(errors) / 2 < limit / 3.5

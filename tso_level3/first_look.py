@@ -341,6 +341,8 @@ def _kernel(settings: Settings, optics: Optics) -> Any:
     if settings.kernel == "stpsf":
         return stpsf_kernel(**setup)
     scale = optics.pixel_scale if np.isfinite(optics.pixel_scale) else None
+    if scale is None and kernels.known(optics.instrument, optics.filter, optics.pupil):
+        scale = kernels.pixel_scale(**setup)
     return load_kernel(settings.kernel, pixel_scale=scale, **setup)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from tso_level3.psf import pupil
 from tso_level3.psf.kernel import GaussianKernel, jwst_kernel
 from tso_level3.readers.kernels import load_kernel, stpsf_kernel
 
@@ -163,6 +164,29 @@ def test_what_is_only_warned_of(tmp_path, caplog):
         load_kernel(path, **F210M, pixel_scale=0.031365)
     assert "detector NRCB1, the data are of NRCA3" in caplog.text
     assert "0.03070 arcsec, the data have 0.03136" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["F210M", "F444W", "F1500W"])
+def test_light_that_is_not_integrated_over_the_pixel(tmp_path, caplog, name):
+    setup = {"instrument": "MIRI" if name == "F1500W" else "NIRCAM", "filter": name}
+    opd = pupil.segment_wavefront(seed=3, rms=60e-9)
+    # a telescope's wavefront that the computed kernel does not know is no pixel
+    for box, told in ((1.0, False), (0.0, True)):
+        caplog.clear()
+        image = jwst_kernel(**setup, opd=opd, box=box, half_width=15, oversample=4).image
+        path = save(tmp_path / f"{box:g}.fits", image, OVERSAMP=4)
+        with caplog.at_level(logging.WARNING):
+            load_kernel(path, **setup)
+        assert ("not integrated over the pixel" in caplog.text) == told, box
+    # nothing can be said where the set-up is not known
+    caplog.clear()
+    load_kernel(path)
+    assert not caplog.text
+
+
+def test_too_small(tmp_path):
+    with pytest.raises(ValueError, match=r"k.fits holds an image of shape \(3, 4\)"):
+        load_kernel(save(tmp_path / "k.fits", np.ones((3, 4))))
 
 
 def test_not_a_number(tmp_path):

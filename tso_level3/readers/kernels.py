@@ -11,11 +11,14 @@ import numpy as np
 from astropy.io import fits
 
 from tso_level3.psf import bands, optics
+from tso_level3.psf import kernel as computed
 from tso_level3.psf.kernel import Kernel
 
 log = logging.getLogger(__name__)
 
 _PAD = 2
+# Pixels around the star in which an image is compared with the computed one.
+_LOOKED_AT = 5.0
 
 
 @dataclass(frozen=True)
@@ -71,14 +74,17 @@ def load_kernel(
     ValueError
         Where the file cannot be read, holds no PSF, holds values that are not finite, or
         was made for another instrument, filter, weak lens or pixel scale.  A detector that
-        differs, or a scale by 1 to 5 percent, is only warned of.
+        differs, a scale by 1 to 5 percent, or an image that looks like light not yet
+        integrated over the pixel where it should be, is only warned of.
     """
     path = Path(path)
     hdus = _read(path)
     samples = _samples(hdus, path, position)
     data = {"instrument": instrument, "filter": filter, "pupil": pupil, "detector": detector}
     _check(samples, path.name, data, pixel_scale)
-    return _kernel(samples, path.name, "file")
+    kernel = _kernel(samples, path.name, "file")
+    _check_pixel(kernel, samples, data)
+    return kernel
 
 
 def _read(path: Path) -> fits.HDUList:
@@ -221,6 +227,33 @@ def _check(samples: _Samples, name: str, data: dict, pixel_scale: float | None) 
             )  # fmt: skip
 
 
+def _check_pixel(kernel: Kernel, samples: _Samples, data: dict) -> None:
+    """Warn of an image that should be integrated over the pixel and resembles one that is not."""
+    setup = {key: data[key] for key in ("instrument", "filter", "pupil", "detector")}
+    known = computed.known(setup["instrument"], setup["filter"], setup["pupil"])
+    if samples.box or samples.oversample < 2 or not known:
+        return
+    if bands.resolve(setup["instrument"], setup["filter"], setup["pupil"]).waves:
+        return
+    reach = min(kernel.half_width, _LOOKED_AT)
+    offsets = np.linspace(-reach, reach, 8 * int(np.ceil(reach)) + 1)
+    ours, light = (
+        computed.jwst_kernel(**setup, box=box, half_width=max(reach + 1, 8)).evaluate(
+            offsets, offsets
+        )
+        for box in (1.0, 0.0)
+    )
+    # how far the file is on the way from what pixels hold to the light itself
+    way = ((kernel.evaluate(offsets, offsets) - ours) * (light - ours)).sum()
+    share = float(way / ((light - ours) ** 2).sum())
+    if share > 0.5:
+        log.warning(
+            "kernel file %s looks like light that is not integrated over the pixel (%.0f %% of the "
+            "way to it); expected an integrated image",
+            kernel.description["source"], 100 * share,
+        )  # fmt: skip
+
+
 def _names(pair: tuple[str, str]) -> list[str]:
     """Names of a filter and lens that are not empty."""
     return [part for part in pair if part]
@@ -238,6 +271,11 @@ def _optics(instrument: str, filter: Any, pupil: Any) -> tuple[str, str]:
 def _kernel(samples: _Samples, name: str, kind: str) -> Kernel:
     """Bring samples to the kernel's normalisation, centre and pixel."""
     image, step = samples.image, samples.oversample
+    if min(image.shape) < 6:
+        raise ValueError(
+            f"kernel file {name} holds an image of shape {image.shape}; expected 6 or more along "
+            "both axes"
+        )
     total = float(image.sum())
     if not total > 0:
         raise ValueError(f"kernel file {name} sums to {total:g}; expected a positive flux")
