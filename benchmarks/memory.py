@@ -97,7 +97,7 @@ def one(path: str, side: int) -> dict[str, float]:
         exposure = open_exposure(path, settings)
         result = run(exposure, settings)
         run_peak = (peak.peak - peak.base) / MB
-        model = product.build(result)
+        model = product.build(result, take=True)
         model.save(str(Path(folder) / "own_phot.asdf"))
         took = time.perf_counter() - began
     product_size = size_of(model)

@@ -40,7 +40,7 @@ def of(n):
 
 def peak_of(exposure):
     with memory.Peak() as peak:
-        model = product.build(runs.run(exposure, settings))
+        model = product.build(runs.run(exposure, settings), take=True)
     return peak.above, memory.size_of(model)
 
 whole = peak_of(of(1000))

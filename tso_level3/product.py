@@ -314,13 +314,15 @@ class TSOLightCurveModel(JwstDataModel):
         return self._instance.get("meta", {}).get("tso_level3", {})
 
 
-def build(result: Result) -> TSOLightCurveModel:
+def build(result: Result, *, take: bool = False) -> TSOLightCurveModel:
     """Put what a run found into a product.
 
     Parameters
     ----------
     result : tso_level3.frames.Result
         Arrays and values; not changed, and not referred to by the product.
+    take : bool
+        Whether the product may have the arrays themselves, where nobody else needs them.
 
     Returns
     -------
@@ -346,7 +348,7 @@ def build(result: Result) -> TSOLightCurveModel:
     if result.unit and flux_unit(result.unit) is None:
         log.warning("unit %r is not known to astropy: the columns carry none", result.unit)
     for name in TABLES:
-        setattr(model, name, make_table(name, getattr(result, name), result.unit))
+        setattr(model, name, make_table(name, getattr(result, name), result.unit, take=take))
     if result.filenames is not None:
         model.files = files_table(result.filenames)
     model.template = picture_of(result.template)

@@ -211,7 +211,8 @@ def _over_bound(found: Measurement, plan: Plan) -> dict[str, float]:
 def _light_curve(exposure: Exposure, found: Measurement, choice: Choice) -> dict[str, np.ndarray]:
     """Lay the measurement out in the columns of the product."""
     times, a = exposure.times, choice.annulus
-    flux, error = net_flux(found, a)
+    # Nothing else needs the sums.
+    flux, error = net_flux(found, a, in_place=True)
     # In place: nothing else needs the filled flux, and it is as large as the light curves.
     replaced = found.replaced
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -304,7 +305,7 @@ def measure(
 
     settings = (settings or Settings()).replace(**overrides)
     exposure = open_exposure(source, settings, errors=errors, mask=mask, times=times, unit=unit)
-    return build(run(exposure, settings, executor=executor, progress=progress))
+    return build(run(exposure, settings, executor=executor, progress=progress), take=True)
 
 
 def photometry(source: Any, settings: Settings | None = None, **overrides: Any) -> pd.DataFrame:

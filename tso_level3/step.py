@@ -168,7 +168,7 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
                 )
             source = self._located(source)
             exposure = open_exposure(source, settings, gain=self._gain(source, settings))
-            model = product.build(run(exposure, settings, progress=progress))
+            model = product.build(run(exposure, settings, progress=progress), take=True)
         if self.save_catalog or (self._host is None and self.parent is not None):
             self.catalog = official_table(model, exposure)
         if self.parent is None:

@@ -76,7 +76,9 @@ def column_unit(item: Column, flux: str) -> u.UnitBase | None:
     return u.Unit(text) if text else None
 
 
-def make_table(name: str, arrays: Mapping[str, np.ndarray], unit: str) -> Table:
+def make_table(
+    name: str, arrays: Mapping[str, np.ndarray], unit: str, *, take: bool = False
+) -> Table:
     """Make one of the product's tables.
 
     Parameters
@@ -87,6 +89,8 @@ def make_table(name: str, arrays: Mapping[str, np.ndarray], unit: str) -> Table:
         The columns by name; further ones are left out.
     unit : str
         Unit of the measurement.
+    take : bool
+        Whether the table may have the arrays of two dimensions themselves.
 
     Returns
     -------
@@ -102,7 +106,10 @@ def make_table(name: str, arrays: Mapping[str, np.ndarray], unit: str) -> Table:
     for item in TABLES[name]:
         if item.name not in arrays:
             raise ValueError(f"{name}: column {item.name} not found, expected among the arrays")
-        data = np.array(arrays[item.name], dtype=item.dtype)
+        given = arrays[item.name]
+        # Those with a value a radius are most of the memory; times may be the exposure's own.
+        own = take and np.ndim(given) == 2
+        data = (np.ascontiguousarray if own else np.array)(given, dtype=item.dtype)
         expected = 2 if item.shape else 1
         if data.ndim != expected:
             raise ValueError(

@@ -18,6 +18,8 @@ __all__ = ["Choice", "Wish", "judge"]
 
 # Below this many integrations noise cannot be told from chance: nothing is chosen.
 _LEAST = 20
+# Integrations that are worked on together.
+_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,9 @@ class Choice:
     reason: str
 
 
-def net_flux(found: Measurement, annulus: int) -> tuple[np.ndarray, np.ndarray]:
+def net_flux(
+    found: Measurement, annulus: int, *, in_place: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Take the background of one annulus off the aperture sums.
 
     Parameters
@@ -77,19 +81,25 @@ def net_flux(found: Measurement, annulus: int) -> tuple[np.ndarray, np.ndarray]:
         The exposure.
     annulus : int
         Place of the annulus.
+    in_place : bool
+        Whether the sums and variances themselves become the answer: of a long exposure they are
+        the largest arrays there are.
 
     Returns
     -------
     (ndarray, ndarray)
         Flux and its standard error, each (n, n_radii).
     """
-    # In place: of a long exposure these are the largest arrays there are.
-    flux = found.areas * -found.background[:, annulus, None]
-    flux += found.sums
-    error = found.areas * np.nan_to_num(found.background_err[:, annulus, None])
-    error *= error
-    error += found.variance
-    return flux, np.sqrt(error, out=error)
+    flux, square = found.sums, found.variance
+    if not in_place:
+        flux, square = flux.copy(), square.copy()
+    level = found.background[:, annulus, None]
+    error = np.nan_to_num(found.background_err[:, annulus, None])
+    for first in range(0, len(flux), _ROWS):
+        part = slice(first, first + _ROWS)
+        flux[part] -= level[part] * found.areas[part]
+        square[part] += (error[part] * found.areas[part]) ** 2
+    return flux, np.sqrt(square, out=square)
 
 
 def _curve(found: Measurement, plan: Plan, row: int) -> np.ndarray:
