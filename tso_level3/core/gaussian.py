@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import erf
 
+from tso_level3.core.small_systems import factor, solve
+
 __all__ = ["GaussianFit", "fit_gaussians", "pixel_gaussian", "response"]
 
 _MAX_ITERATIONS = 40
@@ -350,42 +352,6 @@ def _solve_linear(
     return np.where(np.isfinite(out), out, 1.0)
 
 
-def _factor(matrix: np.ndarray) -> tuple[list, np.ndarray]:
-    """Factor symmetric matrices (n, k, k) as L D L', all at once; without pivots.
-
-    The pivots (k, n) are positive where the matrix is positive definite; elsewhere the factors
-    mean nothing.
-    """
-    k = matrix.shape[1]
-    a = matrix.transpose(1, 2, 0).copy()
-    pivots = np.empty((k, len(matrix)))
-    lower: list = [[None] * k for _ in range(k)]
-    for j in range(k):
-        pivots[j] = a[j, j]
-        inverse = 1.0 / pivots[j]
-        for i in range(j + 1, k):
-            lower[i][j] = a[i, j] * inverse
-        for i in range(j + 1, k):
-            for m in range(j + 1, i + 1):
-                a[i, m] -= lower[i][j] * a[m, j]
-    return lower, pivots
-
-
-def _solve(lower: list, pivots: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Solve for right-hand sides (n, k)."""
-    k = len(pivots)
-    z = [right[:, i].copy() for i in range(k)]
-    for i in range(k):
-        for j in range(i):
-            z[i] -= lower[i][j] * z[j]
-    for i in range(k):
-        z[i] /= pivots[i]
-    for i in range(k - 1, -1, -1):
-        for j in range(i + 1, k):
-            z[i] -= lower[j][i] * z[j]
-    return np.stack(z, axis=1)
-
-
 def _step(state: _State, damping: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Newton steps where the Hessian is positive, Gauss-Newton elsewhere.
 
@@ -398,16 +364,16 @@ def _step(state: _State, damping: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
     if damping.any():
         scaled += damping[:, None, None] * np.eye(_N_PAR)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        lower, pivots = _factor(scaled)
-        solution = _solve(lower, pivots, right)
+        lower, pivots = factor(scaled)
+        solution = solve(lower, pivots, right)
         newton = (pivots > 1e-8).all(axis=0)
     if not newton.all():
         other = ~newton
         # The ridge keeps a singular problem solvable.
         ridge = (1e-10 + damping[other])[:, None, None] * np.eye(_N_PAR)
-        again = _factor(state.normal[other] / outer[other] + ridge)
+        again = factor(state.normal[other] / outer[other] + ridge)
         again[1][:] = np.where(again[1] > 1e-14, again[1], 1e-14)
-        solution[other] = _solve(*again, right[other])
+        solution[other] = solve(*again, right[other])
     expected = np.abs(np.einsum("ni,ni->n", solution, right))
     return solution / diagonal, np.where(np.isfinite(expected), expected, np.inf), newton
 
@@ -416,12 +382,12 @@ def _errors(normal: np.ndarray) -> np.ndarray:
     """Compute standard errors from the normal matrices: the diagonal of their inverses."""
     diagonal = np.sqrt(np.maximum(np.einsum("nii->ni", normal), 1e-300))
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        lower, pivots = _factor(normal / (diagonal[:, :, None] * diagonal[:, None, :]))
+        lower, pivots = factor(normal / (diagonal[:, :, None] * diagonal[:, None, :]))
         unit = np.empty((_N_PAR, *normal.shape[:2]))
         for k in range(_N_PAR):
             column = np.zeros(normal.shape[:2])
             column[:, k] = 1.0
-            unit[k] = _solve(lower, pivots, column)
+            unit[k] = solve(lower, pivots, column)
     variance = np.einsum("knk->nk", unit)
     return np.sqrt(np.where(variance > 0, variance, np.nan)) / diagonal
 

@@ -1,0 +1,64 @@
+"""Many small symmetric systems of equations, solved side by side."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["factor", "solve"]
+
+
+def factor(matrix: np.ndarray) -> tuple[list, np.ndarray]:
+    """Factor symmetric matrices as L D L', all at once; without pivoting.
+
+    Parameters
+    ----------
+    matrix : ndarray, (n, k, k)
+        The matrices.
+
+    Returns
+    -------
+    (list of list of ndarray, ndarray)
+        The lower triangles, [i][j] an array (n,), and the pivots (k, n): positive where a matrix
+        is positive definite; elsewhere the factors mean nothing.
+    """
+    k = matrix.shape[1]
+    a = matrix.transpose(1, 2, 0).copy()
+    pivots = np.empty((k, len(matrix)))
+    lower: list = [[None] * k for _ in range(k)]
+    for j in range(k):
+        pivots[j] = a[j, j]
+        inverse = 1.0 / pivots[j]
+        for i in range(j + 1, k):
+            lower[i][j] = a[i, j] * inverse
+        for i in range(j + 1, k):
+            for m in range(j + 1, i + 1):
+                a[i, m] -= lower[i][j] * a[m, j]
+    return lower, pivots
+
+
+def solve(lower: list, pivots: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Solve factored systems.
+
+    Parameters
+    ----------
+    lower, pivots
+        What `factor` gave.
+    right : ndarray, (n, k)
+        Right-hand sides.
+
+    Returns
+    -------
+    ndarray, (n, k)
+        The solutions.
+    """
+    k = len(pivots)
+    z = [right[:, i].copy() for i in range(k)]
+    for i in range(k):
+        for j in range(i):
+            z[i] -= lower[i][j] * z[j]
+    for i in range(k):
+        z[i] /= pivots[i]
+    for i in range(k - 1, -1, -1):
+        for j in range(i + 1, k):
+            z[i] -= lower[j][i] * z[j]
+    return np.stack(z, axis=1)
