@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from tests.trials import measured, simulated
+from tests.trials import exposure_of, measured, simulated
 from tso_level3.core.flicker import offsets_of, row_groups, trained
+from tso_level3.run import run
+from tso_level3.settings import Settings
 
 N = 400
 
@@ -109,3 +111,52 @@ def test_rows_without_pixels_follow_their_neighbours():
     frames[0, 5] += 1e5
     again = offsets_of(frames, groups, np.full(rows.size, 5.0))
     assert again[0, 0] == pytest.approx(means[0, 0], abs=0.5)
+
+
+def _wide(columns_of_star, sizes, flicker, n=80):
+    """Scatter about the truth of a star in rows of the full width, amplifiers unequally noisy."""
+    made = simulated(
+        "F210M",
+        shape=(56, 2048),
+        position=(columns_of_star, 27.5),
+        amplifiers=4,
+        n_int=n,
+        jitter=0.01,
+        transit_depth=0.01,
+        seed=5,
+    )
+    rng = np.random.default_rng(6)
+    slow = 1 / np.sqrt(np.maximum(np.fft.rfftfreq(56), 1 / 112))
+    if len(sizes) == 1:
+        # One amplifier: the same offset over the whole row.
+        offsets = np.fft.irfft(np.fft.rfft(rng.standard_normal((n, 56))) * slow, 56)
+        offsets *= sizes[0] * made.simulation.units_per_electron / offsets.std()
+        made.data[...] += offsets[:, :, None].astype(made.data.dtype)
+    for k, size in enumerate(sizes if len(sizes) > 1 else ()):
+        offsets = np.fft.irfft(np.fft.rfft(rng.standard_normal((n, 56))) * slow, 56)
+        offsets *= size * made.simulation.units_per_electron / offsets.std()
+        made.data[:, :, 512 * k : 512 * (k + 1)] += offsets[:, :, None].astype(made.data.dtype)
+    own = {"radii": (5.0,), "radius": 5.0, "find_events": False}
+    result = run(exposure_of(made), Settings(flicker=flicker, choose_aperture=False, **own))
+    flux = result.light_curve["aperture_flux"][:, 0] / np.array(made.truth["flux"])
+    return flux.std() / flux.mean(), result.info["flicker"]
+
+
+# The star in the second amplifier, and on the border of two.
+@pytest.mark.parametrize(
+    "x, sizes", [(800.0, (4.0, 20.0, 4.0, 0.0)), (1023.4, (0.0, 6.0, 25.0, 9.0))]
+)
+def test_full_width_with_unequal_amplifiers_is_restored(x, sizes):
+    clean, _ = _wide(x, (0.0, 0.0, 0.0, 0.0), "none")
+    spoilt, _ = _wide(x, sizes, "none")
+    found, kind = _wide(x, sizes, "auto")
+    assert kind == "amps"
+    assert spoilt > 1.4 * clean
+    # All of these share their photons: the ratio is known far better than to 1 / sqrt(2 n).
+    assert found < 1.03 * clean
+
+
+def test_full_width_with_one_amplifier_is_corrected_by_rows():
+    clean, _ = _wide(800.0, (0.0,), "none")
+    found, kind = _wide(800.0, (12.0,), "auto")
+    assert kind == "rows" and found < 1.03 * clean

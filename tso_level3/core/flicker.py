@@ -175,27 +175,36 @@ def trained(rows: RowNoise, offsets: np.ndarray) -> RowNoise:
     product, pairs = values.T @ values, known.astype(float).T @ known
     noise = np.where(np.isfinite(rows.noise), rows.noise, 0.0)
     product[np.diag_indices_from(product)] -= noise * np.diag(pairs)
-    same = rows.amplifier[:, None] == rows.amplifier[None, :]
-    lag = np.abs(rows.row[:, None] - rows.row[None, :])
-    total = np.bincount(lag[same], product[same])
-    count = np.bincount(lag[same], pairs[same])
+    covariance, gain = np.zeros_like(product), np.zeros_like(product)
+    # Amplifiers are not equally noisy: each learns from itself.
+    for amplifier in np.unique(rows.amplifier):
+        own = np.flatnonzero(rows.amplifier == amplifier)
+        square = np.ix_(own, own)
+        covariance[square] = _covariance(product[square], pairs[square], rows, own)
+        use = own[np.isfinite(rows.noise[own])]
+        if use.size and covariance[square].any():
+            seen = covariance[np.ix_(use, use)] + np.diag(rows.noise[use])
+            gain[np.ix_(own, use)] = np.linalg.solve(seen, covariance[np.ix_(use, own)]).T
+    left = covariance - gain @ covariance
+    return dataclasses.replace(rows, gain=gain, left=0.5 * (left + left.T))
+
+
+def _covariance(
+    product: np.ndarray, pairs: np.ndarray, rows: RowNoise, own: np.ndarray
+) -> np.ndarray:
+    """Covariance of an amplifier's offsets by the distance of rows; zero where it may be chance."""
+    lag = np.abs(rows.row[own, None] - rows.row[None, own]).ravel()
+    total, count = (np.bincount(lag, values.ravel()) for values in (product, pairs))
     size = len(total)
     # Few pairs are far apart: they are trusted in proportion.
     correlation = total / np.maximum(count, 1) * (1 - np.arange(size) / size)
-    covariance = np.where(same, correlation[lag], 0.0)
-    value, vector = np.linalg.eigh(covariance)
-    covariance = (vector * np.maximum(value, 0.0)) @ vector.T
-    use = np.flatnonzero(np.isfinite(rows.noise))
-    gain = np.zeros_like(covariance)
+    use = own[np.isfinite(rows.noise[own])]
     # What chance makes of no row noise at all is no row noise.
     chance = _CHANCE * np.mean(rows.noise[use]) * np.sqrt(2.0 / max(count[0], 1)) if use.size else 0
-    if correlation[0] <= chance:
-        covariance[:] = 0.0
-    elif use.size:
-        seen = covariance[np.ix_(use, use)] + np.diag(rows.noise[use])
-        gain[:, use] = np.linalg.solve(seen, covariance[use]).T
-    left = covariance - gain @ covariance
-    return dataclasses.replace(rows, gain=gain, left=0.5 * (left + left.T))
+    if use.size == 0 or correlation[0] <= chance:
+        return np.zeros_like(product)
+    value, vector = np.linalg.eigh(correlation[lag].reshape(product.shape))
+    return (vector * np.maximum(value, 0.0)) @ vector.T
 
 
 def _centered(offsets: np.ndarray) -> np.ndarray:

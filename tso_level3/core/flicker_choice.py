@@ -11,6 +11,7 @@ import numpy as np
 
 from tso_level3.core.flicker import (
     AMPLIFIER_WIDTH,
+    RowNoise,
     offsets_of,
     remove_flicker,
     residuals_of,
@@ -30,6 +31,10 @@ log = logging.getLogger(__name__)
 _WORTH = 0.01
 # Correction and template are found in turn.
 _ROUNDS = 2
+# Offsets of amplifiers are their own where their variance exceeds the noise by so many of its
+# standard errors, on so many of them at least.
+_CHANCE = 4.0
+_FEW = 20
 
 
 def with_flicker(
@@ -58,46 +63,75 @@ def with_flicker(
     wide = int(plan.layout.columns.max()) >= 2 * AMPLIFIER_WIDTH - 1
     if how != "auto":
         return _corrected(plan, values, how, again)
-    choices = {kind: _corrected(plan, values, kind, again) for kind in _kinds(wide)}
-    before = _scatter(plan, sample)
-    after = {kind: _scatter(choice, sample) for kind, choice in choices.items()}
-    best = min(after, key=lambda kind: np.nan_to_num(after[kind].clean, nan=np.inf))
+    # Which of the two is settled by the offsets themselves: scatters of the sample are too alike.
+    kind = "amps" if wide and _amplifiers_differ(plan, values) else "rows"
+    choice = _corrected(plan, values, kind, again)
+    before, after = _scatter(plan, sample), _scatter(choice, sample)
     # Both light curves have the photon noise: what they do not share decides.
-    own = np.sqrt(1.0 - shared(before.steps, after[best].steps) ** 2)
-    doubt = np.hypot(before.score_err, after[best].score_err) * own
-    log.info(
-        "Scatter of the sample %.3g, %s.",
-        before.clean,
-        ", ".join(f"{value.clean:.3g} with flicker={kind}" for kind, value in after.items()),
-    )
-    falls = after[best].clean < (1 - _WORTH) * before.clean - doubt
-    if falls:
-        log.info("Row noise is removed: flicker=%s.", best)
-        return choices[best]
+    own = np.sqrt(1.0 - shared(before.steps, after.steps) ** 2)
+    doubt = np.hypot(before.score_err, after.score_err) * own
+    log.info("Scatter of the sample %.3g, %.3g with flicker=%s.", before.clean, after.clean, kind)
+    if after.clean < (1 - _WORTH) * before.clean - doubt:
+        log.info("Row noise is removed: flicker=%s.", kind)
+        return choice
     log.info("Row noise is left as it is: its removal does not lower the scatter.")
     return plan
 
 
-def _kinds(wide: bool) -> tuple[str, ...]:
-    return ("rows", "amps") if wide else ("rows",)
+def _amplifiers_differ(plan: Plan, values: np.ndarray) -> bool:
+    """Tell whether amplifiers that the star lies in have offsets of their own in a row."""
+    bad, work = _gaps(plan, values)
+    rows = _groups(plan, amps=True)
+    offsets = offsets_of(residuals_of(work, bad, plan.template), rows, plan.noise.limit)
+    known = np.isfinite(offsets) & np.isfinite(rows.noise)
+    below = plan.layout.columns[: plan.layout.n_near] // AMPLIFIER_WIDTH
+    away, noise = [], []
+    for row in np.unique(rows.row):
+        groups = np.flatnonzero(rows.row == row)
+        use = known[:, groups]
+        count = use.sum(axis=1)
+        part, variance = (
+            np.where(use, offsets[:, groups], 0.0),
+            np.where(use, rows.noise[groups], 0),
+        )
+        with np.errstate(invalid="ignore", divide="ignore"):
+            rest = part - (part.sum(axis=1) / count)[:, None]
+            # Of a value less the mean of all: its own noise is in that mean.
+            expected = variance * (1 - 2 / count[:, None])
+            expected += (variance.sum(axis=1) / count**2)[:, None]
+        own = use & (count > 1)[:, None] & np.isin(rows.amplifier[groups], below)
+        away.append(rest[own])
+        noise.append(expected[own])
+    away, noise = np.concatenate(away), np.concatenate(noise)
+    if away.size < _FEW:
+        return False
+    return bool(np.mean(away**2) > np.mean(noise) * (1.0 + _CHANCE * np.sqrt(2.0 / away.size)))
+
+
+def _gaps(plan: Plan, values: np.ndarray) -> tuple[Bad, np.ndarray]:
+    """List the missing pixels of the sample, and put zeros into them."""
+    missing = ~np.isfinite(values)
+    missing[:, plan.dead] = False
+    return Bad.of(missing), np.nan_to_num(values, nan=0.0)
+
+
+def _groups(plan: Plan, *, amps: bool) -> RowNoise:
+    noise, layout = plan.noise, plan.layout
+    outside = (noise.star <= noise.rest) & ~plan.dead
+    return row_groups(layout.columns, layout.rows, outside, noise.total, amps=amps)
 
 
 def _corrected(
     plan: Plan, values: np.ndarray, kind: str, again: Callable[[np.ndarray], Plan]
 ) -> Plan:
     """Train the correction and settle the plan on corrected frames."""
-    missing = ~np.isfinite(values)
-    missing[:, plan.dead] = False
-    bad = Bad.of(missing)
-    work = np.nan_to_num(values, nan=0.0)
+    bad, work = _gaps(plan, values)
     holes = ~np.isfinite(values)
     for _ in range(_ROUNDS):
-        noise, layout = plan.noise, plan.layout
-        outside = (noise.star <= noise.rest) & ~plan.dead
-        rows = row_groups(layout.columns, layout.rows, outside, noise.total, amps=kind == "amps")
+        limit, rows = plan.noise.limit, _groups(plan, amps=kind == "amps")
         residuals = residuals_of(work, bad, plan.template)
-        rows = trained(rows, offsets_of(residuals, rows, noise.limit))
-        fixed = remove_flicker(work, bad, plan.template, rows, noise.limit)
+        rows = trained(rows, offsets_of(residuals, rows, limit))
+        fixed = remove_flicker(work, bad, plan.template, rows, limit)
         fixed[holes] = np.nan
         plan = again(fixed)
     return dataclasses.replace(plan, flicker=kind, rows=rows)
