@@ -71,12 +71,14 @@ def trials() -> list[Trial]:
     out = []
     modes = (("F210M", FOCUS), ("WLP8", LENS), ("F1500W", MIRI))
     for preset, radius in modes:
+        # With so bright a weak lens a correction is not to make it worse; in focus it restores.
+        wanted = None if preset == "WLP8" else 1.15
         conditions = (
             ("quiet", {"jitter": 0.01}, {}, 1.03),
             ("jitter 0.05", {"jitter": 0.05}, {}, 1.08),
             ("bad pixels", {"jitter": 0.01, **BAD}, {}, 1.10),
             ("row noise", {"jitter": 0.01, "row_noise": 8.0}, {}, None),
-            ("row noise, auto", {"jitter": 0.01, "row_noise": 8.0}, {"flicker": "auto"}, 1.15),
+            ("row noise, auto", {"jitter": 0.01, "row_noise": 8.0}, {"flicker": "auto"}, wanted),
             ("drift 0.3", {"jitter": 0.01, "drift": (0.3, -0.2)}, {}, None),
             ("tilt", {"jitter": 0.01, **TILT}, {}, None),
         )
