@@ -86,3 +86,35 @@ def test_processes_and_one_thread_give_the_same():
     many = run(exposure_of(made), Settings(chunk=11))
     for name in ("aperture_flux", "aperture_flux_err", "background", "psf_flux"):
         np.testing.assert_allclose(many.light_curve[name], one.light_curve[name], rtol=1e-11)
+
+
+def test_background_that_is_given_is_subtracted():
+    # a weak lens fills the small frame: its sky of 20 electrons a pixel is 0.35 % of the flux, by
+    # which every depth is too small
+    made = simulated("WLP8-SUB64P", n_int=60, jitter=0.0, transit_depth=0.3, seed=12)
+    sky = made.simulation.background
+    plain = run(exposure_of(made), Settings(find_events=False))
+    given = run(exposure_of(made), Settings(find_events=False, background_level=sky))
+    assert (given.light_curve["background"] == sky).all()
+    assert not given.light_curve["background_err"].any()
+    depths = [_depth(result.light_curve["psf_flux"], made.truth) for result in (plain, given)]
+    star = made.scene.frames(0, 1, star_only=True)[0].sum()
+    dilution = sky * 64 * 64 / (star + sky * 64 * 64)
+    assert dilution > 0.003
+    assert depths[0][0] == pytest.approx(0.3 * (1 - dilution), abs=5 * depths[0][1])
+    assert depths[1][0] == pytest.approx(0.3, abs=5 * depths[1][1])
+    assert 5 * depths[1][1] < 0.5 * 0.3 * dilution
+
+
+def test_given_and_measured_background_agree_in_focus():
+    made = simulated("F210M", n_int=60, jitter=0.01, seed=13, bad_random=2e-3)
+    sky = made.simulation.background
+    given = run(exposure_of(made), Settings(background_level=sky)).light_curve
+    own = run(exposure_of(made), Settings()).light_curve
+    at = given["aperture_flux"].shape[1] // 2
+    away = (given["aperture_flux"] - own["aperture_flux"])[:, at]
+    # the measured one is known to 0.4 electrons a pixel, and averaged over 60 integrations
+    assert abs(away.mean()) < 5 * np.pi * 5**2 * 0.4 / np.sqrt(60)
+    np.testing.assert_allclose(given["psf_x"], own["psf_x"], rtol=0, atol=1e-3)
+    with pytest.raises(ValueError, match="background_level: 20 found beside background=frame"):
+        Settings(background_level=20, background="frame")

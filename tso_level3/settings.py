@@ -102,6 +102,12 @@ class Settings:
     background_sigma: float = _par(
         3.0, "float", "clipping of the background pixels", unit="sigma", low=1.0
     )
+    background_level: float | None = _par(
+        None,
+        "float",
+        "known background, subtracted in the place of a measured one; in the unit of the product",
+        unit="flux / pix",
+    )
     background_smooth: str = _par(
         "auto",
         "str",
@@ -183,6 +189,11 @@ class Settings:
         if inner is not None and outer is not None and inner >= outer:
             raise ValueError(
                 f"radius_outer: {outer} found, expected more than radius_inner ({inner})"
+            )
+        if self.background_level is not None and self.background not in ("annulus", "none"):
+            raise ValueError(
+                f"background_level: {self.background_level:g} found beside "
+                f"background={self.background}, expected one of them"
             )
         windows = self.out_of_transit
         if windows is not None and (len(windows) % 2 or len(windows) == 0):

@@ -203,14 +203,17 @@ class TemplateBuilder:
         known, scale = self.sample.variance, self.sample.scale
         factor = np.asarray(scale).reshape(-1)[layout.index] if np.ndim(scale) else scale
 
+        # A given background is subtracted already; its photons are noise all the same.
+        sky = self.level + (self.settings.background_level or 0.0)
+
         def mean(name: str) -> np.ndarray:
             return known[name].reshape(-1)[layout.index] * factor**2
 
         if "var_poisson" in known and "var_rnoise" in known:
             poisson, read = mean("var_poisson"), mean("var_rnoise")
             if np.nanmedian(poisson + read) > 0:
-                return noise_model.from_parts(poisson, read, template, self.level)
-        return noise_model.from_errors(mean("errors"), template, self.level)
+                return noise_model.from_parts(poisson, read, template, sky)
+        return noise_model.from_errors(mean("errors"), template, sky)
 
     def _with_limit(self, noise: Noise) -> Noise:
         """Add the limit of outliers: the larger of the noise and the scatter in time."""

@@ -124,7 +124,7 @@ def geometry_of(
     given = settings.radius_inner is not None or settings.radius_outer is not None
     radius, radii = _asked_radii(settings, mode, inner, given)
     _check_aperture(x, y, float(radii.min()), shape)
-    if settings.background == "none":
+    if settings.background == "none" or settings.background_level is not None:
         return Geometry(radii, radius, (), ())
     if settings.background == "frame":
         start = max(inner, float(radii.max())) if not given else inner

@@ -103,7 +103,8 @@ def settle(sample: Sample, settings: Settings, *, empirical: bool = False) -> Pl
     """
     layout = sample.layout
     mask = dq_mask(settings.dq_bits)
-    values, bad = gather(sample.pixels, layout.index, sample.scale, mask)
+    known = settings.background_level or 0.0
+    values, bad = gather(sample.pixels, layout.index, sample.scale, mask, known)
     n = len(values)
     holes = np.zeros(values.shape, bool)
     holes[bad.frame, bad.pixel] = True
@@ -180,7 +181,13 @@ def _assemble(
         dead=dead,
         dq_mask=dq_mask(settings.dq_bits),
         background=BackgroundPlan(
-            mode, settings.background_stat, settings.background_sigma, rings, levels, scatter
+            mode,
+            settings.background_stat,
+            settings.background_sigma,
+            rings,
+            levels,
+            scatter,
+            settings.background_level or 0.0,
         ),
         annuli=geometry.annuli,
         radii=geometry.radii,

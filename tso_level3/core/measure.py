@@ -26,7 +26,11 @@ _NEAR = 0.2
 
 
 def gather(
-    pixels: Pixels, index: np.ndarray, scale: float | np.ndarray, dq_mask: int
+    pixels: Pixels,
+    index: np.ndarray,
+    scale: float | np.ndarray,
+    dq_mask: int,
+    background: float = 0.0,
 ) -> tuple[np.ndarray, Bad]:
     """Take the used pixels out of a chunk.
 
@@ -40,6 +44,8 @@ def gather(
         Factor to the exposure's unit, on the box.
     dq_mask : int
         Data-quality bits that make a pixel bad.
+    background : float
+        What is subtracted from every scaled pixel.
 
     Returns
     -------
@@ -61,6 +67,8 @@ def gather(
         values *= np.asarray(scale).reshape(-1)[index]
     elif scale != 1.0:
         values *= scale
+    if background:
+        values -= background
     bad = _used(wrong, index)
     values[bad.frame, bad.pixel] = 0.0
     more = _not_finite(values)
@@ -144,7 +152,7 @@ def measure(pixels: Pixels, plan: Plan, scale: float | np.ndarray) -> Measuremen
     Measurement
         One row a frame.
     """
-    values, given = gather(pixels, plan.layout.index, scale, plan.dq_mask)
+    values, given = gather(pixels, plan.layout.index, scale, plan.dq_mask, plan.background.known)
     empty = np.zeros(len(values), bool)
     counts = np.bincount(given.frame[given.pixel < plan.layout.n_fit], minlength=len(values))
     empty |= counts > 0.7 * plan.layout.n_fit
@@ -199,8 +207,10 @@ def _numbers(
     short = np.stack([item.area for item in backgrounds], axis=1)[:, 0] < 50
     if plan.background.mode != "none":
         flags[short] |= np.uint32(Flag.ANNULUS_SHORT)
+    # What is given was taken off all pixels: sums and background are quoted with it.
+    known = plan.background.known
     out = Measurement(
-        background=level,
+        background=level + known,
         background_err=np.stack([item.error for item in backgrounds], axis=1),
         background_area=np.stack([item.area for item in backgrounds], axis=1),
         cc=cc,
@@ -213,7 +223,7 @@ def _numbers(
         components=repaired.residuals[:, :n_fit] @ plan.components.T,
         directions=_directions(repaired.residuals[:, :n_fit], plan),
         center=center,
-        sums=sums.sums,
+        sums=sums.sums + known * sums.areas,
         areas=sums.areas,
         variance=sums.variance,
         read_variance=sums.read_variance,

@@ -188,6 +188,8 @@ class BackgroundPlan:
     scatter : ndarray, (n_annuli,), or None
         Standard deviation of a ring's pixels where the frames are too few to show it: their
         residuals are those of their own mean.
+    known : float
+        A background that is not measured but given, a pixel.
     """
 
     mode: str
@@ -196,6 +198,7 @@ class BackgroundPlan:
     rings: tuple[np.ndarray, ...]
     levels: np.ndarray
     scatter: np.ndarray | None = None
+    known: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
