@@ -37,6 +37,22 @@ def test_what_follows_the_centres_is_told_apart():
     assert found.pointing == pytest.approx(0.05 * np.hypot(0.02, 0.01), rel=0.06)
 
 
+def test_a_trace_of_red_noise_is_a_trace_of_doubt():
+    # used to make the error of the score a quarter of it, so that any aperture was as good
+    n, size = 4800, 100
+    x, y = 0.01 * RNG.standard_normal((2, n))
+    slow = np.repeat(np.random.default_rng(8).standard_normal(n // size), size)
+    found = [
+        scatter_of(_curve(n) + amount * slow, x, y, np.ones(n, bool), size)
+        for amount in np.linspace(0, 2e-4, 41)
+    ]
+    for item in found:
+        # no more than what the red noise adds to the score
+        added = (item.score**2 - item.clean**2) / item.score
+        assert item.score_err < np.hypot(1.2 * found[0].score_err, 1.01 * added)
+    assert found[-1].score_err > 3 * found[0].score_err
+
+
 def test_red_noise_counts_against_a_light_curve():
     n, size = 4800, 100
     white = _curve(n)

@@ -234,7 +234,8 @@ def scatter_of(
         # Few bins say little: only what is more than chance counts against a light curve.
         excess = max(long**2 - (fine * (1.0 + 2.0 * doubt)) ** 2, 0.0)
         score = np.sqrt(fine**2 + 0.5 * excess)
-        error = np.hypot(fine * error, 0.5 * long**2 * doubt if excess > 0 else 0.0) / score
+        # What a small excess adds is no more uncertain than it is large.
+        error = np.hypot(fine * error, 0.5 * min(long**2 * doubt, excess)) / score
     # Regression on two axes follows the noise by chance.
     chance = 2.0 * fine**2 / max(known.sum(), 1)
     pointing = np.sqrt(max(np.nanvar(follows[good]) - chance * _spread(moved[good], motion), 0.0))
