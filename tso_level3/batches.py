@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import uuid
 from dataclasses import dataclass, replace
+from importlib import import_module
 
 import numpy as np
 
@@ -113,9 +114,9 @@ def _unpacked(name: str, packed: bytes) -> Task:
 
 
 def load() -> None:
-    """Load what plans and files are made of, before one is sent."""
-    import tso_level3.psf.kernel
-    import tso_level3.readers.stream  # noqa: F401
+    """Load what plans and files are made of, and what the first batch uses, before one is sent."""
+    for name in ("scipy.interpolate", "tso_level3.psf.kernel", "tso_level3.readers.stream"):
+        import_module(name)
 
 
 def chunk_of(plan: Plan, asked: int | None) -> int:
@@ -136,7 +137,9 @@ def chunk_of(plan: Plan, asked: int | None) -> int:
     return asked or int(np.clip(_CHUNK_BYTES // (8 * plan.layout.n_pixels), 4, 256))
 
 
-def batches_of(exposure: Exposure, chunk: int, workers: int) -> list[Batch]:
+def batches_of(
+    exposure: Exposure, chunk: int, workers: int, each: int = _BATCHES_A_WORKER
+) -> list[Batch]:
     """Cut an exposure into runs of whole chunks.
 
     Parameters
@@ -147,6 +150,8 @@ def batches_of(exposure: Exposure, chunk: int, workers: int) -> list[Batch]:
         Frames of a chunk.
     workers : int
         How many work on them.
+    each : int
+        Batches that each of them gets, at least: where a batch costs little, many end together.
 
     Returns
     -------
@@ -156,7 +161,7 @@ def batches_of(exposure: Exposure, chunk: int, workers: int) -> list[Batch]:
     # Alone, a batch is small, so that a bar moves and Ctrl-C is heard.
     size = chunk * (_CHUNKS_A_BATCH if workers > 1 else 4)
     if workers > 1:
-        share = -(-exposure.n_int // (_BATCHES_A_WORKER * workers))
+        share = -(-exposure.n_int // (each * workers))
         size = max(chunk, min(size, -(-share // chunk) * chunk))
     out, first = [], 0
     for segment in exposure.segments:

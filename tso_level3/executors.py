@@ -8,12 +8,16 @@ import multiprocessing
 import os
 import pickle
 import sys
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from threadpoolctl import threadpool_limits
@@ -123,23 +127,48 @@ class Crew:
         waiting = deque(range(len(batches)))
         running: dict[Future, int] = {}
         answered = False
-        while waiting or running:
-            # One more than there are processes: none waits for its next.
-            while waiting and len(running) < self._max_workers:
-                place = waiting.popleft()
-                running[self._executor.submit(work, batches[place])] = place
-            for future in [future for future in running if future.done()]:
-                answered = True
-                yield running.pop(future), future.result()
-            if waiting:
-                place = waiting.popleft()
-                yield place, work(batches[place])
-            elif running and answered:
-                wait(running, return_when=FIRST_COMPLETED)
-            elif running:
-                # The processes have not even started: nobody waits for them.
-                _, place = running.popitem()
-                yield place, work(batches[place])
+        with _filed(work) as filed:
+            while waiting or running:
+                # One more than there are processes: none waits for its next.
+                while waiting and len(running) < self._max_workers:
+                    place = waiting.popleft()
+                    running[self._executor.submit(filed, batches[place])] = place
+                for future in [future for future in running if future.done()]:
+                    answered = True
+                    yield running.pop(future), future.result()
+                if waiting:
+                    place = waiting.popleft()
+                    yield place, work(batches[place])
+                elif running and answered:
+                    wait(running, return_when=FIRST_COMPLETED)
+                elif running:
+                    # The processes have not even started: nobody waits for them.
+                    _, place = running.popitem()
+                    yield place, work(batches[place])
+
+
+@dataclass(frozen=True)
+class _Filed:
+    """What is run, in a file; a process reads it once."""
+
+    path: str
+
+    def __call__(self, item: Any) -> Any:
+        return _read(self.path)(item)
+
+
+@lru_cache(maxsize=1)
+def _read(path: str) -> Callable[[Any], Any]:
+    return pickle.loads(Path(path).read_bytes())
+
+
+@contextmanager
+def _filed(work: Callable[[Any], Any]) -> Iterator[_Filed]:
+    """Put what is run into a file: through a pipe all of it would go with every batch."""
+    with tempfile.TemporaryDirectory(prefix="tso_level3_") as folder:
+        path = Path(folder) / "work"
+        path.write_bytes(pickle.dumps(work, pickle.HIGHEST_PROTOCOL))
+        yield _Filed(str(path))
 
 
 def _nothing() -> None:

@@ -35,8 +35,8 @@ class ShiftedImage:
     flux : float
         Flux of the kernel in it.
     rest : ndarray, (ny, nx), or None
-        What the kernel leaves of the image and is not noise; None where the kernel alone moves it,
-        and what it leaves stays where it is.
+        What the kernel leaves of the image and is not noise; None where derivatives are those of
+        the kernel alone.
     """
 
     image: np.ndarray
@@ -98,8 +98,7 @@ class ShiftedImage:
                 moved += self._spline("rest", self.rest, sx, sy, nx, ny, window)
             return moved
         left = self._kept.get("left", lambda: self.image - self._rendered(0.0, 0.0, 0, 0))
-        moved += left if self.rest is None else self._spline("left", left, sx, sy, 0, 0)
-        return moved
+        return moved + self._spline("left", left, sx, sy, 0, 0)
 
     def _rows_and_columns(self) -> tuple[np.ndarray, np.ndarray]:
         return np.arange(self.image.shape[0]), np.arange(self.image.shape[1])
@@ -127,7 +126,7 @@ class ShiftedImage:
         ny: int,
         window: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> np.ndarray:
-        # Here and below: a worker hardly ever needs these, which take half a second to load.
+        # Here and below: half a second to load, which a worker does while it waits.
         from scipy.interpolate import RectBivariateSpline
 
         height, width = image.shape
