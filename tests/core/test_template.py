@@ -166,13 +166,14 @@ def test_the_list_of_bad_pixels():
     assert bad.join(Bad.none()) is bad
 
 
-def test_all_of_the_image_moves():
+@pytest.mark.parametrize("undersampled", [False, True])
+def test_all_of_the_image_moves(undersampled):
     # used to leave behind what the kernel does not explain and the filter takes for noise: faint
     # stars that drifted answered with 0.995 of their motion
     truth, kernel = GaussianKernel(1.6, 1.6), GaussianKernel(1.45, 1.45)
     columns, rows = (axis.ravel() for axis in np.meshgrid(np.arange(25), np.arange(25)))
     image = truth.render(12.2, 11.7, (25, 25))
-    nothing = np.zeros(image.shape)
+    nothing = None if undersampled else np.zeros(image.shape)
     moving = ShiftedImage(image, (0, 0), kernel, 12.2, 11.7, 1.0, nothing)
     moved = moving.at(0.6, -0.4, 0, 0, (columns, rows)).reshape(25, 25)
     expected = truth.render(12.8, 11.3, (25, 25))

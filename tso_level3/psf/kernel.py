@@ -378,7 +378,10 @@ def choose_kernel(
         raise ValueError(f"kernel is {name!r}; expected 'auto', 'jwst' or 'gaussian' here")
     setup = {"instrument": instrument, "filter": filter, "pupil": pupil, "detector": detector}
     if name == "jwst" or (name == "auto" and known(instrument, filter, pupil)):
-        return jwst_kernel(**setup, waves=waves)
+        try:
+            return jwst_kernel(**setup, waves=waves)
+        except ValueError as error:
+            raise ValueError(f"kernel={name!r}: {error}") from error
     source = "given"
     if fwhm is None:
         fwhm, source = 3.0, "default"
