@@ -9,7 +9,7 @@ from tests.trials import exposure_of, simulated
 from tso_level3.judgement import with_smooth_sky
 from tso_level3.quality.apertures import net_flux
 from tso_level3.quality.sky import LEAST, smooth_sky
-from tso_level3.quality.sky_model import fading_sum
+from tso_level3.quality.sky_model import Series, fading_sum
 from tso_level3.run import run
 from tso_level3.settings import Settings
 
@@ -241,3 +241,26 @@ def test_fading_sums_are_those_of_the_recursion(n, keep):
     for k, value in enumerate(values):
         total = expected[k] = value + keep * total
     np.testing.assert_allclose(fading_sum(values, keep), expected, rtol=0, atol=1e-11)
+
+
+def test_runs_of_a_long_series_give_the_likelihood_of_the_whole(monkeypatch):
+    rng = np.random.default_rng(9)
+    n = 300
+    gaps = np.cumsum(rng.integers(1, 4, n))
+    for place in (np.arange(n), gaps):
+        series = Series(place, rng.standard_normal(n), 1 + rng.random(n))
+        whole = [series.likelihood(0.1, 20.0, steps) for steps in ((), (100, 180))]
+        level, variance = series.values[:1], series.variance[:1] + 0.1
+        expected, mean, weight = 0.0, level[0], 1 / variance[0]
+        for k in range(1, n):
+            weight *= np.exp(-(place[k] - place[k - 1]) / 20.0)
+            spread = 1 / weight + series.variance[k] + 0.1
+            expected -= 0.5 * ((series.values[k] - mean) ** 2 / spread + np.log(spread))
+            own = 1 / (series.variance[k] + 0.1)
+            mean = (mean * weight + series.values[k] * own) / (weight + own)
+            weight += own
+        assert whole[0] == pytest.approx(expected, rel=1e-10)
+        with monkeypatch.context() as small:
+            small.setattr("tso_level3.quality.sky_model._TOGETHER", 37)
+            runs = [series.likelihood(0.1, 20.0, steps) for steps in ((), (100, 180))]
+        np.testing.assert_allclose(runs, whole, rtol=1e-12)

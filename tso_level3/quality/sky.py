@@ -24,12 +24,14 @@ _STEPS = 10
 _OUTLIER = 5.0
 _NEIGHBOURS = 3
 _MOST_OUTLIERS = 0.05
-# A step must stand out by this much [sigma] to be looked at, and its likelihood ratio must exceed
-# that of the best of n places by this.
-_TELLING = 4.5
+# The likelihood ratio of a step must exceed that of the best of n places by this; one that stands
+# out by less than this part of what that takes is not looked at.
 _DOUBT = 5.0
+_TELLING = 0.9
 # By so much the likelihood must rise for the sky to follow the star: four sigma.
 _FOLLOWS = 8.0
+# A model in which it gains less than this, or is less likely by more, is not looked at further.
+_HOPE = 3.0
 # Averaging over fewer integrations than this gains less than its error is uncertain.
 _GAIN = 0.97
 
@@ -123,10 +125,10 @@ def smooth_sky(
     kept = rows[~odd]
     place = _places(kept, time)
     series = Series(place, (level[kept] - usual) / scale, (error[kept] / scale) ** 2)
-    slope, doubt = _slope(series, follows[~odd])
+    slope, doubt, model = _slope(series, follows[~odd])
     part = slope * follows[~odd]
     series = Series(place, series.values - part, series.variance)
-    model = _divided(series)
+    model = _divided(series, model)
     if model is None:
         return Sky(*measured, reason=f"more than {_STEPS} steps")
     mean, variance = series.average(model)
@@ -154,37 +156,45 @@ def _relative(star: np.ndarray | None, rows: np.ndarray) -> np.ndarray:
     return flux / middle - 1.0 if middle > 0 else np.zeros(len(rows))
 
 
-def _slope(series: Series, star: np.ndarray) -> tuple[float, float]:
-    """Find by how much the series follows the star, and the error of that; 0 where it does not."""
-    if not star.any():
-        return 0.0, 0.0
+def _slope(series: Series, star: np.ndarray) -> tuple[float, float, Model]:
+    """Find by how much the series follows the star, the error of that, and the model beside it."""
     plain = series.fitted(())
-    best = (plain.likelihood + _FOLLOWS, 0.0, 0.0)
-    last = len(series.lengths) - 1
+    best = (0.0, 0.0, plain)
+    if not star.any():
+        return best
+    last, least = len(series.lengths) - 1, plain.likelihood + _FOLLOWS
+    other = Series(series.place, star, series.variance)
     for start in sorted({plain.at, (plain.at[0], last), (0, last)}):
         white, length = float(WHITE[start[0]] ** 2), series.lengths[start[1]]
-        for _ in range(2):
-            own = series.foretold(white, length)
-            others = Series(series.place, star, series.variance).foretold(white, length)
-            square = float(others @ others)
-            slope = float(own @ others) / max(square, 1e-300)
+        for again in (False, True):
+            own, along = series.foretold(white, length), other.foretold(white, length)
+            square = max(float(along @ along), 1e-300)
+            slope = float(own @ along) / square
+            gain = 0.5 * slope**2 * square
+            if not again and (
+                gain < _HOPE
+                or series.likelihood(white, length, ()) + gain < plain.likelihood - _HOPE
+            ):
+                break
             rest = Series(series.place, series.values - slope * star, series.variance)
-            found = rest.fitted(())
+            found = rest.fitted((), start)
             white, length = found.white, found.length
-        if found.likelihood > best[0]:
-            best = (found.likelihood, slope, square**-0.5)
-    return best[1], best[2]
+        else:
+            if found.likelihood > least:
+                best, least = (slope, square**-0.5, found), found.likelihood
+    return best
 
 
-def _divided(series: Series) -> Model | None:
-    """Fit the series, and divide it at steps as long as that makes it likelier."""
-    model = series.fitted(())
+def _divided(series: Series, model: Model) -> Model | None:
+    """Divide a series that was fitted at steps, as long as that makes it likelier."""
     if model.at[0] == len(WHITE) - 1:
         return model
+    wanted = np.log(series.n) + _DOUBT
+    telling = _TELLING * np.sqrt(2.0 * wanted)
     for _ in range(_STEPS + 1):
         lengths = np.unique(np.clip([3.0, 10.0, 30.0, 100.0, 1e3, 1e9], None, model.length))
         found = [series.step_at(model, length) for length in lengths]
-        places = sorted({place for place, away in found if away > _TELLING})
+        places = sorted({place for place, away in found if away > telling})
         last = len(series.lengths) - 1
         # What wanders because it steps wanders less once it is divided.
         starts = {model.at, (model.at[0], last)}
@@ -194,7 +204,7 @@ def _divided(series: Series) -> Model | None:
             for start in sorted(starts)
         ]
         best = max(better, key=lambda item: item.likelihood, default=None)
-        if best is None or best.likelihood < model.likelihood + np.log(series.n) + _DOUBT:
+        if best is None or best.likelihood < model.likelihood + wanted:
             return model
         model = best
     return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,6 +16,10 @@ WHITE = np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.
 _PRIOR = np.gradient(WHITE)
 # Models that are less likely than the best by this factor do not count.
 _UNLIKELY = np.log(300.0)
+# Values that show about what is likeliest.
+_ENOUGH = 4096
+# Values that are worked on together.
+_TOGETHER = 8192
 # Integrations between steps.
 _SHORTEST = 5
 # A step of one sigma is placed to within so many integrations, a larger one better by its square.
@@ -45,6 +49,14 @@ def fading_sum(values: np.ndarray, keep: float) -> np.ndarray:
         ``values[k] + keep * values[k - 1] + keep**2 * values[k - 2] + ...``.
     """
     n = len(values)
+    if n > _TOGETHER:
+        out, total = np.empty(n), 0.0
+        for first in range(0, n, _TOGETHER):
+            part = values[first : first + _TOGETHER].copy()
+            part[0] += keep * total
+            out[first : first + _TOGETHER] = part = fading_sum(part, keep)
+            total = part[-1]
+        return out
     runs = np.zeros((-(-n // _RUN), _RUN))
     runs.reshape(-1)[:n] = values
     powers, matrix = _powers(keep)
@@ -98,6 +110,8 @@ class Series:
 
     def __init__(self, place: np.ndarray, values: np.ndarray, variance: np.ndarray) -> None:
         self.place, self.values, self.variance = place, values, variance
+        # Without gaps the values are where they belong.
+        self.whole = place[-1] - place[0] == len(place) - 1
 
     @property
     def n(self) -> int:
@@ -113,11 +127,14 @@ class Series:
         self, part: slice, white: float, length: float, *, back: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
         """Mean and inverse variance of the level from what came before, each value included."""
-        place = self.place[part] - self.place[part.start]
-        weight = np.zeros(place[-1] + 1)
-        product = np.zeros(place[-1] + 1)
-        weight[place] = 1.0 / (self.variance[part] + white)
-        product[place] = weight[place] * self.values[part]
+        weight = 1.0 / (self.variance[part] + white)
+        product = weight * self.values[part]
+        place = slice(None)
+        if not self.whole:
+            place = self.place[part] - self.place[part.start]
+            spread = np.zeros((2, place[-1] + 1))
+            spread[:, place] = weight, product
+            weight, product = spread
         if back:
             weight, product = weight[::-1], product[::-1]
         keep = np.exp(-1.0 / length)
@@ -128,25 +145,46 @@ class Series:
 
     def _departures(
         self, part: slice, white: float, length: float
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Departure of each value from what those before it foretell, and its variance."""
-        mean, weight = self.before(part, white, length)
-        gap = np.diff(self.place[part])
-        spread = np.exp(gap / length) / weight[:-1] + self.variance[part][1:] + white
-        return self.values[part][1:] - mean[:-1], spread
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Departures of values from what those before them foretell, and their variances.
+
+        Run by run: arrays of the whole of a long series come from the system anew each time.
+        """
+        keep, weight, product = np.exp(-1.0 / length), 0.0, 0.0
+        for first in range(part.start, part.stop, _TOGETHER):
+            rows = slice(first, min(first + _TOGETHER, part.stop))
+            place = self.place[rows] - self.place[first]
+            fading = keep ** (self.place[first] - self.place[max(first - 1, part.start)])
+            spread = self.variance[rows] + white
+            sums = np.zeros((2, place[-1] + 1))
+            sums[0, place] = 1.0 / spread
+            sums[1, place] = self.values[rows] / spread
+            sums[:, 0] += weight * fading, product * fading
+            sums = np.stack([fading_sum(row, keep) for row in sums])[:, place]
+            # What is known before each: the sums of the value before it, faded.
+            before = np.empty((2, len(place)))
+            before[:, 0] = weight, product
+            before[:, 1:] = sums[:, :-1]
+            gap = np.empty(len(place))
+            gap[0], gap[1:] = fading, keep if self.whole else keep ** np.diff(place)
+            weight, product = sums[:, -1]
+            used = slice(1 if first == part.start else 0, None)
+            mean = before[1, used] / before[0, used]
+            spread = spread[used] + 1.0 / (before[0, used] * gap[used])
+            yield self.values[rows][used] - mean, spread
 
     def likelihood(self, white: float, length: float, steps: Sequence[int]) -> float:
         """Logarithm of the likelihood."""
         total = 0.0
         for part in self.parts(steps):
-            away, spread = self._departures(part, white, length)
-            total -= 0.5 * float(np.sum(away**2 / spread + np.log(spread)))
+            for away, spread in self._departures(part, white, length):
+                total -= 0.5 * float(np.sum(away**2 / spread + np.log(spread)))
         return total
 
     def foretold(self, white: float, length: float) -> np.ndarray:
         """Departures in their standard errors: a linear map of the values to white noise."""
-        away, spread = self._departures(slice(0, self.n), white, length)
-        return away / np.sqrt(spread)
+        runs = self._departures(slice(0, self.n), white, length)
+        return np.concatenate([away / np.sqrt(spread) for away, spread in runs])
 
     @property
     def lengths(self) -> np.ndarray:
@@ -177,8 +215,7 @@ class Series:
             ]
 
         if start is None:
-            whole = range(0, len(WHITE), 3), range(len(lengths) - 1, -1, -3)
-            start = max(((a, b) for a in whole[0] for b in whole[1]), key=value)
+            start = self._about(lengths)
         todo, seen = [start], set()
         while todo:
             at = todo.pop()
@@ -196,6 +233,13 @@ class Series:
             if likely > known[best] - _UNLIKELY
         }
         return Model(best, lengths[best[1]], steps, known[best], weights)
+
+    def _about(self, lengths: np.ndarray) -> tuple[int, int]:
+        """Find about where on the grid the likelihood is largest, on part of a long series."""
+        part = slice(0, _ENOUGH)
+        few = Series(self.place[part], self.values[part], self.variance[part])
+        grid = [(a, b) for a in range(0, len(WHITE), 3) for b in range(len(lengths) - 1, -1, -3)]
+        return max(grid, key=lambda at: few.likelihood(WHITE[at[0]] ** 2, lengths[at[1]], ()))
 
     def average(self, model: Model) -> tuple[np.ndarray, np.ndarray]:
         """Average the estimates of a model's neighbours by their weights, and their variance."""
