@@ -1,6 +1,7 @@
 """Annuli that the frame cuts."""
 
 import numpy as np
+import pytest
 
 from tso_level3.core.geometry import geometry_of
 from tso_level3.frames import Optics
@@ -46,3 +47,18 @@ def test_annulus_at_the_edge_grows_to_the_pixels_it_would_have_and_no_farther():
 def test_annulus_that_is_asked_for_is_not_changed():
     found = _geometry(LENS, (160, 160), 79.7, 79.2, radius_inner=75.0, radius_outer=95.0)
     assert (found.annuli[0].inner, found.annuli[0].outer) == (75.0, 95.0)
+
+
+@pytest.mark.parametrize("x, y", [(31.5, 31.5), (27.5, 31.5), (36.0, 35.5), (22.0, 40.0)])
+def test_annulus_that_would_shrink_into_the_star_is_none(x, y):
+    # used to be an error a few pixels off the middle: all radii overlapped an annulus in the star
+    found = _geometry(LENS, (64, 64), x, y)
+    assert found.annuli == ()
+    assert found.notes == ("no annulus fits into the frame; no background is subtracted",)
+    assert found.radii.min() == 50.0
+
+
+def test_annulus_shrinks_as_far_as_the_smallest_aperture():
+    found = _geometry(FOCUS, (31, 31), 15.0, 15.0)
+    assert found.annuli and all(annulus.inner >= found.radii.min() for annulus in found.annuli)
+    assert found.annuli[0].inner < 16.0

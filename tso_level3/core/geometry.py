@@ -147,7 +147,7 @@ def geometry_of(
         if settings.radii is not None and radii.max() > inner:
             # Radii that were asked for are measured; the annulus makes room for them.
             inner, outer = radii.max() * 1.1, radii.max() * 1.1 + (outer - inner)
-        annulus = _shrunk(x, y, inner, outer, shape, good, notes)
+        annulus = _shrunk(x, y, Annulus(inner, outer), radii.min(), shape, good, notes)
         if annulus is None:
             notes.append("no annulus fits into the frame; no background is subtracted")
             log.warning("No annulus fits into the frame: no background is subtracted.")
@@ -233,17 +233,22 @@ def _enough(x: float, y: float, ring: Annulus, shape: tuple, good: np.ndarray | 
 def _shrunk(
     x: float,
     y: float,
-    inner: float,
-    outer: float,
+    wished: Annulus,
+    least: float,
     shape: tuple,
     good: np.ndarray | None,
     notes: list[str],
 ) -> Annulus | None:
-    """Shrink an annulus until it holds enough pixels; None where that never is."""
-    annulus = Annulus(float(inner), float(outer))
+    """Shrink an annulus until it holds enough pixels; None where that never is.
+
+    One that begins inside the smallest aperture, of radius ``least``, would lie in the star.
+    """
+    inner, outer = wished.inner, wished.outer
     for step in range(14):
         factor = 0.95**step
         annulus = Annulus(round(inner * factor, 2), round(outer * factor, 2))
+        if step and annulus.inner < least:
+            return None
         if _enough(x, y, annulus, shape, good):
             if step:
                 text = (
