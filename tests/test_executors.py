@@ -9,7 +9,6 @@ import sys
 import textwrap
 import time
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -193,7 +192,8 @@ def test_this_process_works_beside_the_others():
 
 def test_nobody_waits_for_processes_that_start_late():
     began = time.monotonic()
-    with crew(2, load=partial(time.sleep, 30)) as workers:
+    with crew(2) as workers:
+        workers._executor.submit(time.sleep, 30)
         assert dict(mapped(workers, eval, ["1", "2", "3"])) == {0: 1, 1: 2, 2: 3}
     assert time.monotonic() - began < 10
 
@@ -226,6 +226,17 @@ def test_a_worker_has_one_thread_for_linear_algebra():
     code = "__import__('os').environ['OPENBLAS_NUM_THREADS']"
     with crew(2) as workers:
         assert workers._executor.submit(eval, code).result() == "1"
+
+
+def test_a_worker_keeps_its_limit_and_the_parent_its_environment():
+    control = pytest.importorskip("threadpoolctl")
+    before = dict(os.environ)
+    code = "sum(each['num_threads'] for each in __import__('threadpoolctl').threadpool_info())"
+    with control.threadpool_limits(limits=2), crew(2, modules=("scipy.linalg",)) as workers:
+        assert dict(os.environ) == before
+        found = workers._executor.submit(eval, code).result()
+        libraries = workers._executor.submit(eval, code.replace("each['num_threads']", "1"))
+        assert found == libraries.result()
 
 
 def test_a_thread_does_not_lift_the_limit_of_another():

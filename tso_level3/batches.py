@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 import uuid
 from dataclasses import dataclass, replace
-from importlib import import_module
 
 import numpy as np
 
@@ -14,7 +13,15 @@ from tso_level3.core.plan import Measurement, Plan
 from tso_level3.executors import one_thread
 from tso_level3.frames import Box, Exposure, Segment
 
-__all__ = ["Batch", "Task", "batches_of", "chunk_of", "cut_scale", "load", "work"]
+__all__ = ["MODULES", "Batch", "Task", "batches_of", "chunk_of", "cut_scale", "work"]
+
+#: What plans and files are made of, and what the first batch uses.
+MODULES = (
+    "tso_level3.batches",
+    "tso_level3.psf.kernel",
+    "tso_level3.readers.stream",
+    "scipy.interpolate",
+)
 
 _CHUNK_BYTES = 8_000_000
 _CHUNKS_A_BATCH = 16
@@ -111,12 +118,6 @@ def _unpacked(name: str, packed: bytes) -> Task:
         _latest.clear()
         _latest[name] = task
     return task
-
-
-def load() -> None:
-    """Load what plans and files are made of, and what the first batch uses, before one is sent."""
-    for name in ("scipy.interpolate", "tso_level3.psf.kernel", "tso_level3.readers.stream"):
-        import_module(name)
 
 
 def chunk_of(plan: Plan, asked: int | None) -> int:

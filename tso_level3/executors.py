@@ -17,6 +17,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +54,19 @@ def one_thread() -> Iterator[None]:
         _lock.release()
 
 
-def _start_worker() -> None:
+def _start_worker(modules: tuple[str, ...]) -> None:
     # Ctrl-C goes to the whole group: the parent ends the workers, which need not speak of it.
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # NumPy is not there yet: it comes with the first task, and finds these.
+    # Where no server has loaded NumPy, it comes with the first task, and finds these.
     os.environ.update(dict.fromkeys(_BLAS, "1"))
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    for name in modules:
+        import_module(name)
+    # For good: to look all libraries up with every batch takes as long as several frames.
+    if _lock.acquire(blocking=False):
+        threadpool_limits(limits=1)
 
 
 def _end_with_parent() -> None:
@@ -78,27 +84,28 @@ class Crew:
     ----------
     n_workers : int
         How many work, this process included.
+    modules : tuple of str, optional
+        What each loads before there is work.
     """
 
-    def __init__(self, n_workers: int) -> None:
+    def __init__(self, n_workers: int, modules: tuple[str, ...] = ()) -> None:
         self._max_workers = n_workers
         # A fork of a process with threads can hang; a fresh start cannot.
         several = multiprocessing.get_all_start_methods()
-        method = "forkserver" if "forkserver" in several else "spawn"
+        context = multiprocessing.get_context("forkserver" if "forkserver" in several else "spawn")
+        if modules and "forkserver" in several:
+            # What the server has loaded its processes need not: a second run starts at once.
+            context.set_forkserver_preload(list(modules))
         self._executor = ProcessPoolExecutor(
-            n_workers - 1, mp_context=multiprocessing.get_context(method), initializer=_start_worker
+            n_workers - 1, context, initializer=_start_worker, initargs=(modules,)
         )
 
-    def start(self, load: Callable[[], Any]) -> None:
-        """Start all processes.
-
-        Parameters
-        ----------
-        load : callable
-            What each does first.
-        """
-        for _ in range(self._max_workers - 1):
-            self._executor.submit(load)
+    def start(self) -> None:
+        """Start all processes."""
+        # The server loads NumPy, and finds these.
+        with _environment(dict.fromkeys(_BLAS, "1")):
+            for _ in range(self._max_workers - 1):
+                self._executor.submit(_nothing)
 
     def end(self) -> None:
         """End the processes, whatever they are at."""
@@ -176,8 +183,23 @@ def _nothing() -> None:
 
 
 @contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Set variables for processes that start while the context lasts."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
 def crew(
-    n_workers: int, *, load: Callable[[], Any] = _nothing, payload: Any = None
+    n_workers: int, *, modules: tuple[str, ...] = (), payload: Any = None
 ) -> Iterator[Crew | None]:
     """Start processes for a run.
 
@@ -185,8 +207,8 @@ def crew(
     ----------
     n_workers : int
         How many work, this process included; one means none beside it.
-    load : callable, optional
-        What each process does before there is work: imports, best.
+    modules : tuple of str, optional
+        What each process loads before there is work.
     payload : object, optional
         What will be sent to them.
 
@@ -198,10 +220,10 @@ def crew(
     if n_workers <= 1:
         yield None
         return
-    found = Crew(n_workers)
+    found = Crew(n_workers, modules)
     try:
         with _without_main(payload):
-            found.start(load)
+            found.start()
         yield found
     finally:
         found.end()

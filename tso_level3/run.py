@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tso_level3._version import __version__
-from tso_level3.batches import Task, batches_of, chunk_of, load
+from tso_level3.batches import MODULES, Task, batches_of, chunk_of
 from tso_level3.core.plan import Measurement, Plan
 from tso_level3.core.robust import median, robust
 from tso_level3.executors import Crew, crew, mapped, one_thread
@@ -73,7 +73,7 @@ def run(
     own = settings.n_workers if executor is None and exposure.n_int > _FEW else 1
     # The processes start while the first look is taken.
     sources = [segment.source for segment in exposure.segments]
-    with crew(own, load=load, payload=sources) as processes:
+    with crew(own, modules=MODULES, payload=sources) as processes:
         plan, wish = first_look(exposure, settings, progress=progress)
         plan, groups = with_directions(plan, exposure, settings)
         looked = clock.perf_counter()
