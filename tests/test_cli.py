@@ -674,3 +674,17 @@ def test_no_bars_elsewhere(monkeypatch):
     assert progress("x", 3) is None  # pytest's standard error is a file
     monkeypatch.setattr(sys, "stderr", None)
     assert progress("x", 3) is None
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ((), "mean of the annulus, averaged over (all|some [0-9]+) integrations"),
+        (("--background-smooth", "none"), "mean of the annulus$"),
+        (("--background-level", "0"), "as given$"),
+    ],
+)
+def test_info_says_where_the_background_is_from(files, options, words, capsys):
+    run(capsys, "measure", files.association, *options, "-o", "b.asdf")
+    out = " ".join(run(capsys, "info", "b.asdf")[1].partition("  kernel")[0].split())
+    assert re.search(rf"background \S+ Jy / pix, {words}", out)

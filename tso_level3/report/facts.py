@@ -144,8 +144,17 @@ def _background(model: TSOLightCurveModel, made: dict) -> str:
     settings = made.get("settings", {})
     if settings.get("background") == "none" or not np.isfinite(values).any():
         return "none taken off"
+    text = f"{np.nanmedian(values):.4g} {column.unit or ''}"
+    if settings.get("background_level", "none") != "none":
+        return f"{text}, as given"
     where = f"{settings.get('background_stat')} of the {settings.get('background')}"
-    return f"{np.nanmedian(values):.4g} {column.unit or ''}, {where.replace('_', ', ')}"
+    text += f", {where.replace('_', ', ')}"
+    smooth = made.get("background_smooth", {})
+    if smooth.get("smoothed"):
+        length = smooth["length"]
+        over = "all" if isinstance(length, str) else f"some {length:.0f}"
+        text += f", averaged over {over} integrations"
+    return text
 
 
 def _kernel(made: dict) -> str:
