@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jwst.tso_photometry import TSOPhotometryStep as JwstTSOPhotometryStep
+from jwst.stpipe.core import JwstStep
 from stdatamodels.jwst.datamodels import GainModel
 from stpipe import Step
 
 from tso_level3 import product
 from tso_level3.atomic import replacing
 from tso_level3.crds_optional import CrdsOptional
+from tso_level3.garbage import spare_the_end
 from tso_level3.progress import progress
 from tso_level3.readers.front import open_exposure
 from tso_level3.run import run
@@ -28,18 +29,20 @@ from tso_level3.step_errors import (
     in_one_sentence,
     plain_values,
 )
-from tso_level3.step_hosts import heard, host_of
+from tso_level3.step_hosts import heard, host_of, is_command
 from tso_level3.step_inputs import (
     cut_to_subarray,
     exposures_of,
     filename_of,
     first_member,
     root_name,
+    unit_of_file,
 )
 from tso_level3.step_tables import for_stacking, official_table
 
 if TYPE_CHECKING:
     from astropy.table import QTable
+    from configobj import ConfigObj
 
     from tso_level3.product import TSOLightCurveModel
 
@@ -61,7 +64,7 @@ def _spec() -> str:
     )
 
 
-class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
+class TSOPhotometryStep(CrdsOptional, OneSentence, JwstStep):
     """Measure the light curve of an imaging time series, with many apertures at once.
 
     Alone, the step returns a `tso_level3.TSOLightCurveModel`, which stpipe saves as
@@ -83,6 +86,17 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
         super().__init__(*args, **plain_values(kwargs))
         check_parameters(self._parameters())
 
+    @classmethod
+    def _get_config_from_parameters(cls, crds_parameters: dict, crds_observatory: str) -> ConfigObj:
+        """Look up the parameter reference, which is made for the official step."""
+        found = super()._get_config_from_parameters(crds_parameters, crds_observatory)
+        # A later official step may have parameters that mean nothing here.
+        known = {*cls.load_spec_file(), "class", "name"}
+        for name in [name for name in found.scalars if name not in known]:
+            log.debug("parameter %s of the reference left out: not known here", name)
+            del found[name]
+        return found
+
     def run(self, *args: Any) -> Any:
         """Run the step.
 
@@ -97,6 +111,8 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
             By the part it plays: alone, inside a pipeline, or as a hook.
         """
         self._host = host_of(self, sys._getframe(1))
+        if is_command(self):
+            spare_the_end()
         try:
             with heard():
                 return super().run(*args)
@@ -189,6 +205,9 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
         if settings.gain is not None:
             return None
         first = first_member(source)
+        # To read all metadata takes a quarter of a second, and few data are in DN/s.
+        if unit_of_file(first) not in (None, "DN/s"):
+            return None
         try:
             parameters, _ = self._get_crds_parameters(first)
         except (OSError, TypeError, ValueError):

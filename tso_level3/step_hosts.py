@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from stpipe import Step, _log
 
-__all__ = ["heard", "host_of"]
+__all__ = ["heard", "host_of", "is_command"]
 
 
 def host_of(step: Step, frame: FrameType | None) -> Step | None:
@@ -35,6 +36,24 @@ def host_of(step: Step, frame: FrameType | None) -> Step | None:
     if frame is not None and frame.f_code is Step.run.__code__:
         return frame.f_locals["self"]
     return None
+
+
+def is_command(step: Step) -> bool:
+    """Tell whether a process is there for one step alone, without code of users.
+
+    Parameters
+    ----------
+    step : Step
+        The step that runs.
+
+    Returns
+    -------
+    bool
+        True for `strun` with this step and no hooks.
+    """
+    main = getattr(sys.modules.get("__main__"), "main", None)
+    hooks = [*step.pre_hooks, *step.post_hooks]
+    return getattr(main, "__module__", "") == "stpipe._cli.strun" and not (step.parent or hooks)
 
 
 @contextmanager

@@ -10,7 +10,17 @@ from typing import Any
 import numpy as np
 from stdatamodels.jwst.datamodels import GainModel, JwstDataModel
 
-__all__ = ["cut_to_subarray", "exposures_of", "filename_of", "first_member", "root_name"]
+from tso_level3.readers.cards import value
+from tso_level3.readers.headers import scan
+
+__all__ = [
+    "cut_to_subarray",
+    "exposures_of",
+    "filename_of",
+    "first_member",
+    "root_name",
+    "unit_of_file",
+]
 
 _ENDINGS = {".fits", ".fit", ".fts", ".asdf", ".slp", ".red", ".gz", ".bz2", ".xz", ".fz", ".txt"}
 
@@ -88,6 +98,31 @@ def filename_of(source: Any) -> str | None:
     if not isinstance(first, JwstDataModel) and isinstance(first, Sequence) and len(first):
         first = first[0]
     return first.meta.filename if isinstance(first, JwstDataModel) else None
+
+
+def unit_of_file(first: Any) -> str | None:
+    """Read the unit of a FITS file in its headers.
+
+    Parameters
+    ----------
+    first : object
+        What `first_member` gave.
+
+    Returns
+    -------
+    str or None
+        The unit of its science extension; None where that has none, or is not a FITS file's.
+    """
+    if not isinstance(first, (str, Path)):
+        return None
+    if not Path(first).name.lower().endswith((".fits", ".fits.gz")):
+        return None
+    try:
+        science = scan(Path(first)).find("SCI")
+    except (OSError, ValueError):
+        return None
+    found = None if science is None else value(science.header, "BUNIT")
+    return None if found is None else str(found).strip()
 
 
 def root_name(source: Any, inputs: Sequence[Mapping]) -> str | None:

@@ -8,8 +8,8 @@ of the input's errors but the same in every integration; it is taken out.
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import nnls
 
+from tso_level3.core.nonnegative import nonnegative
 from tso_level3.core.plan import Noise
 from tso_level3.core.robust import MAD
 
@@ -157,7 +157,7 @@ def from_errors(square: np.ndarray, template: np.ndarray, level: float) -> Noise
         weight = 1.0 / (square[good] * doubt)
         part = design[good] * weight[:, None]
         scale = np.sqrt(np.mean(part**2, axis=0)) + 1e-300
-        found = nnls(part / scale, square[good] * weight)[0] / scale
+        found = nonnegative(part / scale, square[good] * weight) / scale
     flat = found[0] * signal**2
     model = found[1] * signal + found[2]
     total = np.where(good & (flat < _SMALL * model), square - flat, model)

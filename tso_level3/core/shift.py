@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from tso_level3.core.kept import Kept
+from tso_level3.core.surface import Surface
 
 __all__ = ["ShiftedImage", "without_noise"]
 
@@ -126,20 +128,21 @@ class ShiftedImage:
         ny: int,
         window: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> np.ndarray:
-        # Here and below: half a second to load, which a worker does while it waits.
-        from scipy.interpolate import RectBivariateSpline
-
         height, width = image.shape
-        order = min(5, height - 1, width - 1)
-        spline = self._kept.get(
-            f"spline of {name}",
-            lambda: RectBivariateSpline(
-                np.arange(height), np.arange(width), image, kx=order, ky=order
-            ),
-        )
+        spline = self._kept.get(f"spline of {name}", lambda: _spline_of(image))
         rows, columns = self._rows_and_columns() if window is None else window
         rows, columns = np.clip(rows - sy, 0, height - 1), np.clip(columns - sx, 0, width - 1)
         return spline(rows, columns, dx=ny, dy=nx)
+
+
+def _spline_of(image: np.ndarray) -> Callable[..., np.ndarray]:
+    height, width = image.shape
+    if min(height, width) > 5:
+        return Surface(image)
+    from scipy.interpolate import RectBivariateSpline
+
+    order = min(height - 1, width - 1)
+    return RectBivariateSpline(np.arange(height), np.arange(width), image, kx=order, ky=order)
 
 
 def without_noise(
