@@ -16,6 +16,7 @@ from tso_level3 import exports, official
 from tso_level3._version import __version__
 from tso_level3.atomic import replacing
 from tso_level3.columns import unit_of
+from tso_level3.garbage import paused
 from tso_level3.product_tree import load_extensions, metadata_of, picture_of, plain, read_tree
 from tso_level3.tables import (
     TABLES,
@@ -267,6 +268,7 @@ class TSOLightCurveModel(JwstDataModel):
         self.to_asdf(target, *args, **kwargs)
         return str(target)
 
+    @paused()
     def to_asdf(self, init: object, *args: Any, **kwargs: Any) -> None:
         """Write ASDF, whole or not at all.
 
@@ -314,6 +316,7 @@ class TSOLightCurveModel(JwstDataModel):
         return self._instance.get("meta", {}).get("tso_level3", {})
 
 
+@paused()
 def build(result: Result, *, take: bool = False) -> TSOLightCurveModel:
     """Put what a run found into a product.
 
@@ -417,7 +420,8 @@ def _with_metadata(tree: Mapping[str, Any]) -> TSOLightCurveModel:
         lenient.update(metadata_of(tree))
     for item in caught:
         log.warning("metadata left out: %s", " ".join(str(item.message).split())[:200])
-    return TSOLightCurveModel(lenient)
+    lenient._strict_validation = True
+    return lenient
 
 
 def _made(result: Result) -> dict[str, Any]:

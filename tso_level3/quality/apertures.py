@@ -11,7 +11,7 @@ import numpy as np
 from tso_level3.columns import APERTURES, GRID
 from tso_level3.core.plan import Measurement, Plan
 from tso_level3.core.robust import median
-from tso_level3.quality.noise import Scatter, bin_size, counted, scatter_of, shared
+from tso_level3.quality.noise import Centres, Scatter, bin_size, counted, scatter_about, shared
 from tso_level3.quality.pixel_phase import pointing_noise
 
 __all__ = ["Choice", "Wish", "judge"]
@@ -144,13 +144,13 @@ def judge(
     it is the error of the difference, which is small where two light curves share their noise.
     """
     use = counted(time, windows)
-    x, y = found.psf[:, 0], found.psf[:, 1]
+    centres = Centres(found.psf[:, 0], found.psf[:, 1])
     size = bin_size(time, int(use.sum()))
     pointing = pointing_noise(found, plan)
     rows = []
 
     def scatter(row: int) -> Scatter:
-        return scatter_of(_curve(found, plan, row), x, y, use, size)
+        return scatter_about(_curve(found, plan, row), centres, use, size)
 
     for a in range(max(len(plan.annuli), 1)):
         inner, outer = (

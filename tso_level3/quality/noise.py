@@ -10,10 +10,12 @@ from tso_level3.core.robust import robust
 
 __all__ = [
     "Averaging",
+    "Centres",
     "Scatter",
     "bin_size",
     "bins",
     "counted",
+    "scatter_about",
     "scatter_of",
     "shared",
     "time_averaging",
@@ -178,17 +180,60 @@ def bins(values: np.ndarray, size: int) -> np.ndarray:
         return np.where(number >= max(size / 2, 1), total / number, np.nan)
 
 
+class Centres:
+    """What the scatter of every light curve needs of the centres, worked out once.
+
+    Parameters
+    ----------
+    x, y : ndarray, (n,)
+        Centres [pix].
+    """
+
+    def __init__(self, x: np.ndarray, y: np.ndarray) -> None:
+        self.places = np.stack([x, y], axis=1)
+        self.known = np.isfinite(self.places).all(axis=1)
+        #: Steps from one integration to the next, (n - 1, 2), and which of them are known.
+        self.motion = np.diff(self.places, axis=0)
+        self.stepped = self.known[1:] & self.known[:-1]
+        self._good: np.ndarray | None = None
+        self._about: tuple[np.ndarray, float] = (self.places, 0.0)
+
+    def about(self, good: np.ndarray) -> tuple[np.ndarray, float]:
+        """Give the places about their median, and how they vary against their steps.
+
+        Parameters
+        ----------
+        good : ndarray, (n,), bool
+            Integrations that count.
+
+        Returns
+        -------
+        (ndarray, float)
+            Places (n, 2), and their variance over that of their steps, twice: 1 for motion
+            without memory.
+        """
+        if self._good is None or not np.array_equal(good, self._good):
+            moved = self.places - np.nanmedian(self.places[good], axis=0)
+            self._good, self._about = good, (moved, _spread(moved[good], self.motion))
+        return self._about
+
+
 def scatter_of(
     flux: np.ndarray, x: np.ndarray, y: np.ndarray, use: np.ndarray, size: int
 ) -> Scatter:
+    """Measure the scatter of one light curve; see `scatter_about`, which takes the same centres."""
+    return scatter_about(flux, Centres(x, y), use, size)
+
+
+def scatter_about(flux: np.ndarray, centres: Centres, use: np.ndarray, size: int) -> Scatter:
     """Measure the scatter of a light curve, blind to slow changes such as a transit.
 
     Parameters
     ----------
     flux : ndarray, (n,)
         Flux.
-    x, y : ndarray, (n,)
-        Centres [pix].
+    centres : Centres
+        Centres.
     use : ndarray, (n,), bool
         Integrations that count.
     size : int
@@ -208,17 +253,15 @@ def scatter_of(
     middle = np.median(flux[good]) if good.any() else np.nan
     if good.sum() < 6 or not middle > 0:
         return Scatter(*[np.nan] * 7, steps=np.full(max(len(flux) - 1, 0), np.nan))
-    if not np.isfinite(x[good] + y[good]).any():
+    if not centres.known[good].any():
         # Without centres nothing can follow them.
-        x = y = np.zeros(len(flux))
+        centres = Centres(*np.zeros((2, len(flux))))
     relative = np.where(good, flux / middle, np.nan)
     step = np.diff(relative)
-    motion = np.stack([np.diff(x), np.diff(y)], axis=1)
-    known = np.isfinite(step) & np.isfinite(motion).all(axis=1)
-    slope = _regression(step, motion, known)
-    moved = np.stack([x, y], axis=1)
-    moved = moved - np.nanmedian(moved[good], axis=0)
-    follows = np.where(np.isfinite(moved).all(axis=1), moved @ slope, 0.0)
+    known = np.isfinite(step) & centres.stepped
+    slope = _regression(step, centres.motion, known)
+    moved, spread = centres.about(good)
+    follows = np.where(centres.known, moved @ slope, 0.0)
     clean = relative - follows
     raw = robust(step) / np.sqrt(2)
     fine = robust(np.diff(clean)) / np.sqrt(2)
@@ -238,7 +281,7 @@ def scatter_of(
         error = np.hypot(fine * error, 0.5 * min(long**2 * doubt, excess)) / score
     # Regression on two axes follows the noise by chance.
     chance = 2.0 * fine**2 / max(known.sum(), 1)
-    pointing = np.sqrt(max(np.nanvar(follows[good]) - chance * _spread(moved[good], motion), 0.0))
+    pointing = np.sqrt(max(np.var(follows[good]) - chance * spread, 0.0))
     steps = np.diff(clean)
     return Scatter(raw, fine, pointing, binned, white, float(score), float(error), steps)
 
@@ -280,9 +323,11 @@ def _regression(step: np.ndarray, motion: np.ndarray, known: np.ndarray) -> np.n
     if known.sum() < 20:
         return slope
     for _ in range(2):
-        slope = np.linalg.lstsq(motion[known], step[known], rcond=None)[0]
+        # Where all are known nothing has to be gathered.
+        used = slice(None) if known.all() else known
+        slope = np.linalg.lstsq(motion[used], step[used], rcond=None)[0]
         rest = step - motion @ slope
-        known = known & (np.abs(rest) < 5 * max(robust(rest[known]), 1e-300))
+        known = known & (np.abs(rest) < 5 * max(robust(rest[used]), 1e-300))
         if known.sum() < 20:
             break
     return slope
