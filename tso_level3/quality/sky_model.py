@@ -156,11 +156,13 @@ class Series:
             place = self.place[rows] - self.place[first]
             fading = keep ** (self.place[first] - self.place[max(first - 1, part.start)])
             spread = self.variance[rows] + white
+            # Where none is missing nothing has to be put in its place.
+            here = slice(None) if self.whole else place
             sums = np.zeros((2, place[-1] + 1))
-            sums[0, place] = 1.0 / spread
-            sums[1, place] = self.values[rows] / spread
+            sums[0, here] = 1.0 / spread
+            sums[1, here] = self.values[rows] / spread
             sums[:, 0] += weight * fading, product * fading
-            sums = np.stack([fading_sum(row, keep) for row in sums])[:, place]
+            sums = np.stack([fading_sum(row, keep) for row in sums])[:, here]
             # What is known before each: the sums of the value before it, faded.
             before = np.empty((2, len(place)))
             before[:, 0] = weight, product
