@@ -116,15 +116,6 @@ def test_cache_gives_the_parameter_reference(cache, files):
     assert {name: found[name] for name in PARAMETERS} == PARAMETERS
 
 
-def test_a_parameter_of_a_later_official_step_is_left_out(tmp_path, files):
-    """The reference is made for the official step, which may have parameters that are not here."""
-    folder = small_crds.make_cache(tmp_path, parameters={"radius": 4.5, "of_tomorrow": 1})
-    with small_crds.crds(folder):
-        found = TSOPhotometryStep.get_config_from_reference(str(files.segments[0]))
-    assert found["radius"] == 4.5
-    assert "of_tomorrow" not in found
-
-
 def test_cache_gives_the_pipeline_its_own_reference(cache, files):
     """The step's reference, and over it that of the official pipeline."""
     with small_crds.crds(cache):

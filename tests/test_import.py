@@ -31,16 +31,6 @@ def test_a_run_loads_nothing_that_it_does_not_use():
     assert answer.stdout.strip() == "[]"
 
 
-def test_the_step_loads_nothing_that_it_does_not_use():
-    """Used to: a second for photutils, which the official step's module loads."""
-    heavy = ("photutils", "matplotlib", "pandas", "scipy.signal", "scipy.stats")
-    code = f"import sys, tso_level3.step; print([m for m in {heavy!r} if m in sys.modules])"
-    answer = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert answer.stdout.strip() == "[]"
-
-
 @pytest.mark.parametrize("name", [name for name in tso_level3.__all__ if name != "__version__"])
 def test_every_public_name_is_there(name):
     assert getattr(tso_level3, name).__doc__

@@ -20,7 +20,6 @@ MODULES = (
     "tso_level3.batches",
     "tso_level3.psf.kernel",
     "tso_level3.readers.stream",
-    "scipy.interpolate",
 )
 
 _CHUNK_BYTES = 8_000_000

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jwst.stpipe.core import JwstStep
+from jwst.tso_photometry import TSOPhotometryStep as JwstTSOPhotometryStep
 from stdatamodels.jwst.datamodels import GainModel
 from stpipe import Step
 
@@ -42,7 +42,6 @@ from tso_level3.step_tables import for_stacking, official_table
 
 if TYPE_CHECKING:
     from astropy.table import QTable
-    from configobj import ConfigObj
 
     from tso_level3.product import TSOLightCurveModel
 
@@ -64,7 +63,7 @@ def _spec() -> str:
     )
 
 
-class TSOPhotometryStep(CrdsOptional, OneSentence, JwstStep):
+class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
     """Measure the light curve of an imaging time series, with many apertures at once.
 
     Alone, the step returns a `tso_level3.TSOLightCurveModel`, which stpipe saves as
@@ -85,17 +84,6 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstStep):
         self.catalog: QTable | None = None
         super().__init__(*args, **plain_values(kwargs))
         check_parameters(self._parameters())
-
-    @classmethod
-    def _get_config_from_parameters(cls, crds_parameters: dict, crds_observatory: str) -> ConfigObj:
-        """Look up the parameter reference, which is made for the official step."""
-        found = super()._get_config_from_parameters(crds_parameters, crds_observatory)
-        # A later official step may have parameters that mean nothing here.
-        known = {*cls.load_spec_file(), "class", "name"}
-        for name in [name for name in found.scalars if name not in known]:
-            log.debug("parameter %s of the reference left out: not known here", name)
-            del found[name]
-        return found
 
     def run(self, *args: Any) -> Any:
         """Run the step.
