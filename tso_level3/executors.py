@@ -105,7 +105,8 @@ class Crew:
         # The server loads NumPy, and finds these.
         with _environment(dict.fromkeys(_BLAS, "1")):
             for _ in range(self._max_workers - 1):
-                self._executor.submit(_nothing)
+                # A task is what starts a process; this one is done at once.
+                self._executor.submit(os.getpid)
 
     def end(self) -> None:
         """End the processes, whatever they are at."""
@@ -176,10 +177,6 @@ def _filed(work: Callable[[Any], Any]) -> Iterator[_Filed]:
         path = Path(folder) / "work"
         path.write_bytes(pickle.dumps(work, pickle.HIGHEST_PROTOCOL))
         yield _Filed(str(path))
-
-
-def _nothing() -> None:
-    pass
 
 
 @contextmanager

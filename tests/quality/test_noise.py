@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from tests.trials import measured, simulated
-from tso_level3.quality.noise import bin_size, bins, counted, scatter_of, shared, time_averaging
+from tso_level3.quality.noise import (
+    Centres,
+    bin_size,
+    bins,
+    counted,
+    scatter_about,
+    shared,
+    time_averaging,
+)
 from tso_level3.quality.pixel_phase import pointing_noise
 
 RNG = np.random.default_rng(99)
@@ -20,7 +28,7 @@ def test_scatter_is_blind_to_transits_and_trends():
     transit = np.where(np.abs(time - n / 2) < n / 5, 0.99, 1.0)
     x, y = 0.01 * RNG.standard_normal((2, n))
     flux = _curve(n) * transit * (1 + 0.01 * time / n)
-    found = scatter_of(1e6 * flux, x, y, np.ones(n, bool), 40)
+    found = scatter_about(1e6 * flux, Centres(x, y), np.ones(n, bool), 40)
     assert found.clean == pytest.approx(1e-3, rel=0.05)
     assert found.binned == pytest.approx(1e-3 / np.sqrt(40), rel=0.3)
     assert found.score == pytest.approx(1e-3, rel=0.05)
@@ -31,7 +39,7 @@ def test_what_follows_the_centres_is_told_apart():
     n = 3000
     x, y = 0.05 * RNG.standard_normal((2, n))
     flux = _curve(n) + 0.02 * x - 0.01 * y
-    found = scatter_of(flux, x, y, np.ones(n, bool), 40)
+    found = scatter_about(flux, Centres(x, y), np.ones(n, bool), 40)
     assert found.clean == pytest.approx(1e-3, rel=0.06)
     assert found.raw == pytest.approx(np.hypot(1e-3, 0.05 * np.hypot(0.02, 0.01)), rel=0.06)
     assert found.pointing == pytest.approx(0.05 * np.hypot(0.02, 0.01), rel=0.06)
@@ -43,7 +51,7 @@ def test_a_trace_of_red_noise_is_a_trace_of_doubt():
     x, y = 0.01 * RNG.standard_normal((2, n))
     slow = np.repeat(np.random.default_rng(8).standard_normal(n // size), size)
     found = [
-        scatter_of(_curve(n) + amount * slow, x, y, np.ones(n, bool), size)
+        scatter_about(_curve(n) + amount * slow, Centres(x, y), np.ones(n, bool), size)
         for amount in np.linspace(0, 2e-4, 41)
     ]
     for item in found:
@@ -58,8 +66,8 @@ def test_red_noise_counts_against_a_light_curve():
     white = _curve(n)
     red = white + np.repeat(4e-4 * np.random.default_rng(3).standard_normal(n // size), size)
     x, y = 0.01 * RNG.standard_normal((2, n))
-    quiet = scatter_of(white, x, y, np.ones(n, bool), size)
-    loud = scatter_of(red, x, y, np.ones(n, bool), size)
+    quiet = scatter_about(white, Centres(x, y), np.ones(n, bool), size)
+    loud = scatter_about(red, Centres(x, y), np.ones(n, bool), size)
     assert loud.score > 1.5 * quiet.score
     assert loud.clean == pytest.approx(quiet.clean, rel=0.03)
 

@@ -21,7 +21,7 @@ from tso_level3.core.flicker import (
 from tso_level3.core.measure import measure
 from tso_level3.core.plan import Plan
 from tso_level3.core.template import Bad
-from tso_level3.quality.noise import Scatter, scatter_of, shared
+from tso_level3.quality.noise import Centres, Scatter, scatter_about, shared
 
 __all__ = ["with_flicker"]
 
@@ -141,9 +141,9 @@ def _scatter(plan: Plan, sample: Any) -> Scatter:
     """Measure the scatter of the sample in the mode's aperture, or the fit where it has none."""
     found = measure(sample.pixels, plan, sample.scale)
     use = np.ones(len(found.flags), bool)
-    x, y = found.psf[:, 0], found.psf[:, 1]
     curve = found.psf[:, 2]
     if not sample.mode.fills_frame:
         radius = int(np.argmin(np.abs(plan.radii - sample.geometry.radius)))
         curve = found.sums[:, radius] - found.background[:, 0] * found.areas[:, radius]
-    return scatter_of(curve, x, y, use, len(curve))
+    centres = Centres(found.psf[:, 0], found.psf[:, 1])
+    return scatter_about(curve, centres, use, len(curve))

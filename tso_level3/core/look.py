@@ -144,13 +144,7 @@ def _assemble(
     layout, geometry = sample.layout, sample.geometry
     fit, n_fit = layout.fit, layout.n_fit
     image = template.node((0, 0)).terms[0]
-    rings = tuple(
-        ring[unclipped(np.where(dead[ring], np.nan, image[ring]), settings.background_sigma)]
-        for ring in layout.rings
-    )
-    # The plain form clips each frame by itself: it gets the whole ring.
-    if settings.background == "annulus_clipped":
-        rings = tuple(ring[~dead[ring]] for ring in layout.rings)
+    rings = _rings(image, dead, layout, settings)
     levels = _levels(image, template, sample, rings, settings.background_stat)
     scatter = None
     if len(builder.values) < FEW:
@@ -162,17 +156,9 @@ def _assemble(
     if empirical:
         cut = image[:n_fit].reshape(fit.ny, fit.nx)
         kernel = empirical_kernel(cut, (template.x - fit.x, template.y - fit.y))
-    flags = int(Flag.GAUSS_NO_POSITION) if sample.mode.weak_lens else 0
-    reach = float(geometry.radii[-1])
-    cut_off = (
-        template.x - reach < -0.5
-        or template.y - reach < -0.5
-        or not _inside(layout, template, reach)
-    )
-    flags |= int(Flag.APERTURE_CUT) if cut_off else 0
     near = slice(0, layout.n_near)
     gauss, slopes = _gauss_start(image, template, layout, sample.fwhm)
-    plan = Plan(
+    return Plan(
         layout=layout,
         template=template,
         correlator=Correlator(kernel, template.x, template.y, *grid, good),
@@ -202,9 +188,31 @@ def _assemble(
         fill=settings.fill,
         outlier_sigma=settings.outlier_sigma if len(builder.values) >= FEW else 0.0,
         unit=sample.unit,
-        flags=flags,
+        flags=_flags(sample, template),
     )
-    return plan
+
+
+def _rings(
+    image: np.ndarray, dead: np.ndarray, layout: Layout, settings: Settings
+) -> tuple[np.ndarray, ...]:
+    """Choose the pixels of each annulus, once for all frames."""
+    # The plain form clips each frame by itself: it gets the whole ring.
+    if settings.background == "annulus_clipped":
+        return tuple(ring[~dead[ring]] for ring in layout.rings)
+    return tuple(
+        ring[unclipped(np.where(dead[ring], np.nan, image[ring]), settings.background_sigma)]
+        for ring in layout.rings
+    )
+
+
+def _flags(sample: Sample, template: Template) -> int:
+    """Give the flags that all integrations have."""
+    flags = Flag.GAUSS_NO_POSITION if sample.mode.weak_lens else Flag(0)
+    reach = float(sample.geometry.radii[-1])
+    below = min(template.x, template.y) - reach < -0.5
+    if below or not _inside(sample.layout, template, reach):
+        flags |= Flag.APERTURE_CUT
+    return int(flags)
 
 
 def _levels(

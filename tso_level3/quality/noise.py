@@ -16,7 +16,6 @@ __all__ = [
     "bins",
     "counted",
     "scatter_about",
-    "scatter_of",
     "shared",
     "time_averaging",
 ]
@@ -216,13 +215,6 @@ class Centres:
             moved = self.places - np.nanmedian(self.places[good], axis=0)
             self._good, self._about = good, (moved, _spread(moved[good], self.motion))
         return self._about
-
-
-def scatter_of(
-    flux: np.ndarray, x: np.ndarray, y: np.ndarray, use: np.ndarray, size: int
-) -> Scatter:
-    """Measure the scatter of one light curve; see `scatter_about`, which takes the same centres."""
-    return scatter_about(flux, Centres(x, y), use, size)
 
 
 def scatter_about(flux: np.ndarray, centres: Centres, use: np.ndarray, size: int) -> Scatter:
