@@ -14,10 +14,12 @@ from tso_level3.core.correlate import acquire
 from tso_level3.core.gaussian import fit_gaussians
 from tso_level3.core.geometry import fit_box, geometry_of
 from tso_level3.core.look import Sample, settle
+from tso_level3.core.measure import marked
+from tso_level3.core.noise import column_median
 from tso_level3.core.plan import Plan, make_layout
 from tso_level3.executors import one_thread
 from tso_level3.flags import Flag, dq_mask
-from tso_level3.frames import Box, Exposure, Optics
+from tso_level3.frames import Box, Exposure, Optics, Pixels
 from tso_level3.modes import Mode, is_weak_lens, mode_of
 from tso_level3.progress import showing
 from tso_level3.psf import kernel as kernels
@@ -202,25 +204,17 @@ def _glance(exposure: Exposure, expected: tuple[float, float], settings: Setting
     count = int(np.clip(_GLANCE_BYTES // (8 * ny * nx), 3, _GLANCE))
     pixels, scale = load_frames(exposure, spread(exposure.n_int, count), Box(0, 0, nx, ny))
     factor = np.broadcast_to(np.asarray(scale, float), (ny, nx))
-    mask = np.uint32(dq_mask(settings.dq_bits))
+    if not exposure.has_errors:
+        pixels = dataclasses.replace(pixels, errors=None)
     middle = np.full((ny, nx), np.nan)
     # In bands: double precision for all at once would be several times the frames themselves.
     step = max(1, _BAND // (len(pixels.values) * nx))
     for band in (slice(first, first + step) for first in range(0, ny, step)):
-        values = pixels.values[:, band] * factor[band]
-        bad = ~np.isfinite(values)
-        if pixels.dq is not None and mask:
-            bad |= (pixels.dq[:, band] & mask) != 0
-        if pixels.errors is not None and exposure.has_errors:
-            errors = pixels.errors[:, band]
-            bad |= ~(np.isfinite(errors) & (errors > 0))
-        values[bad] = np.inf
-        values.sort(axis=0)
-        good = len(values) - bad.sum(axis=0)
-        low, high = (np.maximum(good - 1, 0) // 2)[None], (good // 2)[None]
-        high = np.minimum(high, len(values) - 1)
-        low, high = (np.take_along_axis(values, place, axis=0)[0] for place in (low, high))
-        middle[band] = np.where(good > 0, 0.5 * (low + high), np.nan)
+        part = {name: getattr(pixels, name) for name in ("values", "errors", "dq")}
+        part = Pixels(**{name: None if it is None else it[:, band] for name, it in part.items()})
+        values = part.values * factor[band]
+        values[~np.isfinite(values) | marked(part, dq_mask(settings.dq_bits))] = np.nan
+        middle[band] = column_median(values.reshape(len(values), -1)).reshape(-1, nx)
     if not np.isfinite(middle).any():
         raise ValueError(
             f"{exposure.segments[0].name or 'array'}: no good pixel found in {len(pixels.values)} "
