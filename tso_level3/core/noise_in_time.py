@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tso_level3.core.noise import column_median
+from tso_level3.core.noise import column_median, robust_scatter
 from tso_level3.core.nonnegative import nonnegative
 from tso_level3.core.plan import Noise
 from tso_level3.core.robust import MAD
@@ -104,9 +104,7 @@ def _in_time(
     """Variance of each pixel about its own mean, and on how many frames it rests."""
     part = residuals[frames]
     if len(frames) >= _MANY:
-        centre = column_median(part)
-        square = (MAD * column_median(np.abs(part - centre))) ** 2
-        return square, np.isfinite(part).sum(axis=0).astype(float)
+        return robust_scatter(part) ** 2, np.isfinite(part).sum(axis=0).astype(float)
     square, count = _variance(part)
     good = np.isfinite(square) & (count > 1)
     if len(frames) > 2 and good.sum() >= _ENOUGH_PIXELS and square[good].max() > 0:
