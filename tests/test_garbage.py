@@ -40,7 +40,7 @@ def test_only_a_command_without_hooks_ends_early(tmp_path, start, hooks):
         f"one = step.TSOPhotometryStep(); one.post_hooks = {hooks}\n"
         "try: one.run('nothing.fits')\n"
         "except (SystemExit, OSError): pass\n"
-        "print(garbage.spare_the_end.cache_info().currsize)\n"
+        "print(garbage.leave_what_stays.cache_info().currsize)\n"
     )
     answer = subprocess.run(
         [sys.executable, "-c", code], check=True, cwd=tmp_path, capture_output=True, text=True

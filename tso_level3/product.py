@@ -15,9 +15,15 @@ from stdatamodels.jwst.datamodels import JwstDataModel
 from tso_level3 import exports, official
 from tso_level3._version import __version__
 from tso_level3.atomic import replacing
-from tso_level3.columns import unit_of
 from tso_level3.garbage import paused
-from tso_level3.product_tree import load_extensions, metadata_of, picture_of, plain, read_tree
+from tso_level3.product_tree import (
+    FORMAT_VERSION,
+    load_extensions,
+    made_of,
+    metadata_of,
+    picture_of,
+    read_tree,
+)
 from tso_level3.tables import (
     TABLES,
     Quoted,
@@ -41,9 +47,6 @@ if TYPE_CHECKING:
 __all__ = ["FORMAT_VERSION", "Quoted", "TSOLightCurveModel", "build", "open"]
 
 log = logging.getLogger(__name__)
-
-#: Version of the product's form; the first number changes when older readers would go wrong.
-FORMAT_VERSION = "1.0.0"
 
 _MODEL_TYPE = "TSOLightCurveModel"
 _TIME_SCALES = {"BMJD_TDB": "tdb", "MJD_UTC": "utc"}
@@ -300,16 +303,19 @@ class TSOLightCurveModel(JwstDataModel):
         asdf.exceptions.ValidationError
             Something is missing or not as it should be.
         """
+        # First the columns, since of them the schema says less, and less clearly.
+        self._check_columns()
+        super().validate()
+
+    def _check_columns(self) -> None:
         from asdf.exceptions import ValidationError
         from astropy.table import Table
 
-        # First the columns, since of them the schema says less, and less clearly.
         tables = {name: self._instance.get(name) for name in TABLES}
         tables = {name: table for name, table in tables.items() if isinstance(table, Table)}
         faults = find_faults(tables, len(self._made.get("radii", ())), self.unit)
         if faults:
             raise ValidationError("; ".join(faults))
-        super().validate()
 
     @property
     def _made(self) -> Mapping[str, Any]:
@@ -330,20 +336,20 @@ def build(result: Result, *, take: bool = False) -> TSOLightCurveModel:
     Returns
     -------
     TSOLightCurveModel
-        The product, valid.
+        The product.
 
     Raises
     ------
     ValueError
         A column is missing or has a wrong shape.
     asdf.exceptions.ValidationError
-        Something else is not as the schema wants it.
+        A column is not of the type that it should have.
     """
     load_extensions()
     model = _with_metadata(result.meta)
-    # Everything is validated together at the end: a table at a time it would take twice as long.
+    # To save it validates all of it against the schema: once is enough.
     model._validate_on_assignment = False
-    model.meta.tso_level3 = _made(result)
+    model.meta.tso_level3 = made_of(result)
     model.meta.cal_step.tso_photometry = "COMPLETE"
     model.meta.cal_step.tso_level3_photometry = "COMPLETE"
     if result.unit:
@@ -363,7 +369,7 @@ def build(result: Result, *, take: bool = False) -> TSOLightCurveModel:
         {"name": "tso_level3", "version": __version__, "author": "The tso_level3 developers"},
     )
     model._validate_on_assignment = True
-    model.validate()
+    model._check_columns()
     return model
 
 
@@ -422,29 +428,3 @@ def _with_metadata(tree: Mapping[str, Any]) -> TSOLightCurveModel:
         log.warning("metadata left out: %s", " ".join(str(item.message).split())[:200])
     lenient._strict_validation = True
     return lenient
-
-
-def _made(result: Result) -> dict[str, Any]:
-    """Write ``meta.tso_level3``."""
-    info = {key: value for key, value in result.info.items() if value is not None}
-    made = plain({key: value for key, value in info.items() if key != "settings"})
-    # A data model drops None, so that a setting of nothing is written as the word for it.
-    made["settings"] = plain(info.get("settings", {}), nothing="none")
-    made["format_version"] = FORMAT_VERSION
-    made.setdefault("version", __version__)
-    made.setdefault("time_scale", _scale_of(result.light_curve))
-    made["radii"] = plain(np.asarray(result.radii, dtype=float))
-    made["unit"] = result.unit
-    units = {
-        name: {item.name: text for item in columns if (text := unit_of(item, result.unit))}
-        for name, columns in TABLES.items()
-    }
-    made.setdefault("units", units)
-    return made
-
-
-def _scale_of(light_curve: Mapping[str, np.ndarray]) -> str:
-    for scale, name in (("BMJD_TDB", "bmjd_tdb"), ("MJD_UTC", "mjd_utc")):
-        if np.isfinite(np.asarray(light_curve[name], dtype=float)).any():
-            return scale
-    return "none"

@@ -5,11 +5,29 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-__all__ = ["load_extensions", "metadata_of", "picture_of", "plain", "read_tree"]
+from tso_level3._version import __version__
+from tso_level3.columns import unit_of
+from tso_level3.tables import TABLES
+
+if TYPE_CHECKING:
+    from tso_level3.frames import Result
+
+__all__ = [
+    "FORMAT_VERSION",
+    "load_extensions",
+    "made_of",
+    "metadata_of",
+    "picture_of",
+    "plain",
+    "read_tree",
+]
+
+#: Version of the product's form; the first number changes when older readers would go wrong.
+FORMAT_VERSION = "1.0.0"
 
 
 def load_extensions() -> None:
@@ -85,6 +103,43 @@ def metadata_of(tree: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(inner, Mapping) and isinstance(tree.get("cal_logs"), Mapping):
         found["cal_logs"] = dict(tree["cal_logs"])
     return found
+
+
+def made_of(result: Result) -> dict[str, Any]:
+    """Say how a product was made, for its ``meta.tso_level3``.
+
+    Parameters
+    ----------
+    result : tso_level3.frames.Result
+        What a run found.
+
+    Returns
+    -------
+    dict
+        Versions, settings, radii, units, and all that is in the result's ``info``.
+    """
+    info = {key: value for key, value in result.info.items() if value is not None}
+    made = plain({key: value for key, value in info.items() if key != "settings"})
+    # A data model drops None, so that a setting of nothing is written as the word for it.
+    made["settings"] = plain(info.get("settings", {}), nothing="none")
+    made["format_version"] = FORMAT_VERSION
+    made.setdefault("version", __version__)
+    made.setdefault("time_scale", _scale_of(result.light_curve))
+    made["radii"] = plain(np.asarray(result.radii, dtype=float))
+    made["unit"] = result.unit
+    units = {
+        name: {item.name: text for item in columns if (text := unit_of(item, result.unit))}
+        for name, columns in TABLES.items()
+    }
+    made.setdefault("units", units)
+    return made
+
+
+def _scale_of(light_curve: Mapping[str, np.ndarray]) -> str:
+    for scale, name in (("BMJD_TDB", "bmjd_tdb"), ("MJD_UTC", "mjd_utc")):
+        if np.isfinite(np.asarray(light_curve[name], dtype=float)).any():
+            return scale
+    return "none"
 
 
 def picture_of(picture: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from stpipe import Step
 from tso_level3 import product
 from tso_level3.atomic import replacing
 from tso_level3.crds_optional import CrdsOptional
-from tso_level3.garbage import spare_the_end
+from tso_level3.garbage import leave_what_stays
 from tso_level3.progress import progress
 from tso_level3.readers.front import open_exposure
 from tso_level3.run import run
@@ -100,7 +100,7 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
         """
         self._host = host_of(self, sys._getframe(1))
         if is_command(self):
-            spare_the_end()
+            leave_what_stays()
         try:
             with heard():
                 return super().run(*args)
