@@ -5,7 +5,7 @@ import pytest
 from astropy.stats import biweight_location, sigma_clipped_stats
 
 from tests.trials import measured, simulated
-from tso_level3.core.background import background_of, clipped, location
+from tso_level3.core.background import backgrounds_of, clipped, location
 from tso_level3.core.template import Bad
 
 
@@ -126,10 +126,43 @@ def test_frame_without_a_good_pixel():
     residuals = np.zeros((2, 50))
     mask = np.zeros((2, 50), bool)
     mask[1, 10:] = True
-    found = background_of(residuals, np.ones(2), Bad.of(mask), np.arange(10, 50), stat="median")
-    assert found.level[0] == 1.0
-    assert np.isnan(found.level[1])
-    assert found.area.tolist() == [40.0, 0.0]
+    rings = [np.arange(10, 50), np.arange(5, 50)]
+    for stat in ("mean", "median", "biweight"):
+        for scatter in (None, [1.0, 1.0]):
+            found, wider = backgrounds_of(
+                residuals, np.ones((2, 2)), Bad.of(mask), rings, stat=stat, scatter=scatter
+            )
+            assert found.level[0] == wider.level[0] == 1.0
+            assert np.isnan([found.level[1], found.error[1]]).all()
+            assert found.area.tolist() == [40.0, 0.0]
+            assert wider.area.tolist() == [45.0, 5.0] and wider.level[1] == 1.0
+
+
+@pytest.mark.parametrize("stat", ["mean", "median", "biweight"])
+def test_every_frame_by_itself(stat):
+    """Each ring's statistic and error are those of its good pixels, one frame at a time."""
+    rng = np.random.default_rng(5)
+    mask = rng.random((30, 700)) < 0.05
+    residuals = np.where(mask, 0.0, rng.normal(3.0, 2.0, (30, 700)))
+    rings = [rng.choice(700, 300, replace=False), np.arange(700)]
+    added = rng.normal(size=(2, 30))
+    of, factor = {
+        "mean": (np.mean, 1.0),
+        "median": (np.median, np.sqrt(np.pi / 2)),
+        "biweight": (biweight_location, 1.02),
+    }[stat]
+    known = backgrounds_of(residuals, added, Bad.of(mask), rings, stat=stat, scatter=[2.0, 4.0])
+    found = backgrounds_of(residuals, added, Bad.of(mask), rings, stat=stat)
+    for k, ring in enumerate(rings):
+        for i in range(30):
+            good = residuals[i, ring][~mask[i, ring]]
+            level = {"mean": np.mean, "median": np.median, "biweight": biweight_location}[stat](
+                good
+            )
+            assert found[k].level[i] == pytest.approx(level + added[k, i], rel=1e-12)
+            assert found[k].error[i] == pytest.approx(factor * good.std() / good.size**0.5)
+            assert found[k].area[i] == good.size
+            assert known[k].error[i] == pytest.approx(factor * (2.0, 4.0)[k] / good.size**0.5)
 
 
 def test_frame_and_none():

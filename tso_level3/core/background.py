@@ -8,17 +8,20 @@ each frame is there for who wants it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from tso_level3.core.template import Bad
 
-__all__ = ["Background", "background_of", "clipped", "location"]
+__all__ = ["Background", "backgrounds_of", "clipped", "location"]
 
 #: Standard error of the statistic over that of the mean, for normal noise.
 _EFFICIENCY = {"mean": 1.0, "median": np.sqrt(np.pi / 2), "biweight": 1.02}
 _MAX_CLIPS = 5
+# Pixels that are worked on at once: they fit into a processor's cache.
+_BLOCK = 120_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,69 +39,95 @@ class Background:
     area: np.ndarray
 
 
-def background_of(
+def backgrounds_of(
     residuals: np.ndarray,
-    added: np.ndarray,
+    added: Sequence[np.ndarray],
     bad: Bad,
-    ring: np.ndarray,
+    rings: Sequence[np.ndarray],
     *,
     stat: str,
-    scatter: float | None = None,
-) -> Background:
-    """Measure the background from residuals of the template.
+    scatter: Sequence[float] | None = None,
+) -> list[Background]:
+    """Measure the background in rings from residuals of the template.
 
     Parameters
     ----------
     residuals : ndarray, (n, n_pixels)
-        Frames less the fitted model, constant included.
-    added : ndarray, (n,)
-        What the model took out of the ring: its constant and the scaled level of the template.
+        Frames less the fitted model, constant included; zero at missing pixels.
+    added : sequence of ndarray, (n,)
+        What the model took out of each ring: its constant and the scaled level of the template.
     bad : Bad
         Missing pixels of the frames.
-    ring : ndarray, (k,), int
-        Places of the ring's pixels.
+    rings : sequence of ndarray, (k,), int
+        Places of the rings' pixels.
     stat : str
         median, mean or biweight.
-    scatter : float, optional
-        Standard deviation of a pixel; by default that of each frame's residuals in the ring. A
-        few frames leave less than their noise in the residuals of their own mean.
+    scatter : sequence of float, optional
+        Standard deviation of a pixel in each ring; by default that of each frame's residuals in
+        it. A few frames leave less than their noise in the residuals of their own mean.
 
     Returns
     -------
-    Background
-        The background; NaN where a frame has no good pixel in the ring.
+    list of Background
+        One a ring; NaN where a frame has no good pixel in it.
     """
-    n, k = len(residuals), len(ring)
+    inside = np.zeros((residuals.shape[1], len(rings)))
+    for k, ring in enumerate(rings):
+        inside[ring, k] = 1.0
+    area = np.repeat(inside.sum(axis=0)[None], len(residuals), axis=0)
+    for k, lost in enumerate(inside[bad.pixel].T):
+        area[:, k] -= np.bincount(bad.frame, lost, minlength=len(residuals))
+    out = []
+    sums, squares = _sums(residuals, inside, squares=scatter is None or stat == "median")
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = sums / area
+        spread = np.sqrt(np.maximum(squares / area - mean**2, 0.0))
+        for k, ring in enumerate(rings):
+            level = mean[:, k]
+            if stat == "median":
+                values = _good(residuals, bad, ring, np.inf)
+                level = _medians(values, area[:, k].astype(int), level, spread[:, k])
+            elif stat != "mean":
+                level = _each(_good(residuals, bad, ring, np.nan), stat)
+            sigma = spread[:, k] if scatter is None else scatter[k]
+            error = _EFFICIENCY[stat] * sigma / np.sqrt(area[:, k])
+            error[area[:, k] == 0] = np.nan
+            out.append(Background(level + added[k], error, area[:, k]))
+    return out
+
+
+def _sums(
+    residuals: np.ndarray, inside: np.ndarray, *, squares: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Add up values, and their squares where wanted, in each ring: (n, n_rings)."""
+    total, square = np.zeros((2, len(residuals), inside.shape[1]))
+    step = max(1, _BLOCK // max(residuals.shape[1], 1))
+    for first in range(0, len(residuals), step):
+        part = slice(first, first + step)
+        np.matmul(residuals[part], inside, out=total[part])
+        if squares:
+            np.matmul(np.square(residuals[part]), inside, out=square[part])
+    return total, square
+
+
+def _good(residuals: np.ndarray, bad: Bad, ring: np.ndarray, blank: float) -> np.ndarray:
+    """Take a ring's pixels, blank where they are missing: (n, k)."""
     # Indexing [:, ring] would lay the answer out pixel by pixel.
     values = np.take(residuals, ring, axis=1, mode="clip")
     place = np.full(residuals.shape[1], -1)
-    place[ring] = np.arange(k)
+    place[ring] = np.arange(len(ring))
     inside = place[bad.pixel] >= 0
-    frames, pixels = bad.frame[inside], place[bad.pixel[inside]]
-    area = k - np.bincount(frames, minlength=n).astype(float)
-    values[frames, pixels] = 0.0
-    with np.errstate(invalid="ignore", divide="ignore"):
-        square = np.einsum("ij,ij->i", values, values) / area
-        level = (values @ np.ones(k)) / area
-        if stat == "median":
-            spread = np.sqrt(np.maximum(square - level**2, 0.0))
-            values[frames, pixels] = np.inf
-            level = _medians(values, area.astype(int), level, spread)
-        elif stat != "mean":
-            values[frames, pixels] = np.nan
-            level = _each(values, np.unique(frames), stat)
-        variance = np.maximum(square - level**2, 0.0) if scatter is None else scatter**2
-        error = _EFFICIENCY[stat] * np.sqrt(variance / area)
-    return Background(level + added, error, area)
+    values[bad.frame[inside], place[bad.pixel[inside]]] = blank
+    return values
 
 
-def _each(values: np.ndarray, holed: np.ndarray, stat: str) -> np.ndarray:
+def _each(values: np.ndarray, stat: str) -> np.ndarray:
     """Compute a statistic of whole rows together, and of rows with NaN one by one."""
     level = np.full(len(values), np.nan)
-    whole = np.setdiff1d(np.arange(len(values)), holed)
-    if whole.size and values.shape[1]:
+    whole = np.isfinite(values).all(axis=1)
+    if values.shape[1]:
         level[whole] = location(values[whole], stat)
-    for row in holed:
+    for row in np.flatnonzero(~whole):
         good = values[row][np.isfinite(values[row])]
         if good.size:
             level[row] = location(good[None], stat)[0]

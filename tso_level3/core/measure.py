@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tso_level3.core.background import Background, background_of, clipped
+from tso_level3.core.background import Background, backgrounds_of, clipped
 from tso_level3.core.flicker import remove_flicker
 from tso_level3.core.gauss_errors import error_factors
 from tso_level3.core.gaussian import fit_gaussians
@@ -265,18 +265,10 @@ def _backgrounds(values: np.ndarray, repaired: Repaired, plan: Plan) -> list[Bac
             for ring in how.rings
         ]
     constant = fit.coefficients[:, 6] if plan.template.constant else np.zeros(n)
-    scatter = [None] * len(how.rings) if how.scatter is None else how.scatter
-    return [
-        background_of(
-            repaired.residuals,
-            constant + fit.flux * level,
-            repaired.bad,
-            ring,
-            stat=how.stat,
-            scatter=own,
-        )
-        for ring, level, own in zip(how.rings, how.levels, scatter, strict=True)
-    ]
+    added = [constant + fit.flux * level for level in how.levels]
+    return backgrounds_of(
+        repaired.residuals, added, repaired.bad, how.rings, stat=how.stat, scatter=how.scatter
+    )
 
 
 def _psf(repaired: Repaired, plan: Plan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
