@@ -38,34 +38,34 @@ def fading_sum(values: np.ndarray, keep: float) -> np.ndarray:
 
     Parameters
     ----------
-    values : ndarray, (n,)
-        What is added up.
+    values : ndarray, (..., n)
+        What is added up along the last axis.
     keep : float
         The factor, 0 to 1.
 
     Returns
     -------
-    ndarray, (n,)
+    ndarray, (..., n)
         ``values[k] + keep * values[k - 1] + keep**2 * values[k - 2] + ...``.
     """
-    n = len(values)
+    lead, n = values.shape[:-1], values.shape[-1]
     if n > _TOGETHER:
-        out, total = np.empty(n), 0.0
+        out, total = np.empty(values.shape), np.zeros(lead)
         for first in range(0, n, _TOGETHER):
-            part = values[first : first + _TOGETHER].copy()
-            part[0] += keep * total
-            out[first : first + _TOGETHER] = part = fading_sum(part, keep)
-            total = part[-1]
+            part = values[..., first : first + _TOGETHER].copy()
+            part[..., 0] += keep * total
+            out[..., first : first + _TOGETHER] = part = fading_sum(part, keep)
+            total = part[..., -1]
         return out
-    runs = np.zeros((-(-n // _RUN), _RUN))
-    runs.reshape(-1)[:n] = values
+    runs = np.zeros((*lead, -(-n // _RUN) * _RUN))
+    runs[..., :n] = values
     powers, matrix = _powers(keep)
-    sums = runs @ matrix
-    if len(sums) > 1:
+    sums = (runs.reshape(-1, _RUN) @ matrix).reshape(*lead, -1, _RUN)
+    if sums.shape[-2] > 1:
         # The ends of the runs are such a series again.
-        ends = fading_sum(sums[:, -1], float(powers[-1]))
-        sums[1:] += ends[:-1, None] * powers[1:]
-    return sums.reshape(-1)[:n]
+        ends = fading_sum(sums[..., -1], float(powers[-1]))
+        sums[..., 1:, :] += ends[..., :-1, None] * powers[1:]
+    return sums.reshape(*lead, -1)[..., :n]
 
 
 @lru_cache(maxsize=64)
@@ -128,20 +128,17 @@ class Series:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Mean and inverse variance of the level from what came before, each value included."""
         weight = 1.0 / (self.variance[part] + white)
-        product = weight * self.values[part]
+        sums = np.stack([weight, weight * self.values[part]])
         place = slice(None)
         if not self.whole:
             place = self.place[part] - self.place[part.start]
             spread = np.zeros((2, place[-1] + 1))
-            spread[:, place] = weight, product
-            weight, product = spread
-        if back:
-            weight, product = weight[::-1], product[::-1]
-        keep = np.exp(-1.0 / length)
-        weight, product = (fading_sum(v, keep) for v in (weight, product))
-        if back:
-            weight, product = weight[::-1], product[::-1]
-        return product[place] / weight[place], weight[place]
+            spread[:, place] = sums
+            sums = spread
+        turn = slice(None, None, -1 if back else 1)
+        sums = fading_sum(sums[:, turn], np.exp(-1.0 / length))[:, turn]
+        weight, product = sums[:, place]
+        return product / weight, weight
 
     def _departures(
         self, part: slice, white: float, length: float
@@ -162,7 +159,7 @@ class Series:
             sums[0, here] = 1.0 / spread
             sums[1, here] = self.values[rows] / spread
             sums[:, 0] += weight * fading, product * fading
-            sums = np.stack([fading_sum(row, keep) for row in sums])[:, here]
+            sums = fading_sum(sums, keep)[:, here]
             # What is known before each: the sums of the value before it, faded.
             before = np.empty((2, len(place)))
             before[:, 0] = weight, product
