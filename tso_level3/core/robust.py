@@ -25,7 +25,7 @@ def median(values: np.ndarray) -> float:
         The median; NaN where there is none.
     """
     values = values[np.isfinite(values)]
-    return float(np.median(values)) if values.size else np.nan
+    return _middle(values) if values.size else np.nan
 
 
 def robust(values: np.ndarray) -> float:
@@ -45,4 +45,17 @@ def robust(values: np.ndarray) -> float:
     values = values[np.isfinite(values)]
     if values.size < _LEAST:
         return np.nan
-    return float(MAD * np.median(np.abs(values - np.median(values))))
+    values -= _middle(values)
+    return MAD * _middle(np.abs(values, out=values))
+
+
+def _middle(values: np.ndarray) -> float:
+    """Compute the median of finite values, which are reordered.
+
+    To the last bit that of `numpy.median`, which takes twice as long since it looks for NaN.
+    """
+    last = values.size // 2
+    first = last - 1 + values.size % 2
+    values = values.reshape(-1)
+    values.partition((first, last))
+    return 0.5 * (float(values[first]) + float(values[last]))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tso_level3.core.robust import robust
+from tso_level3.core.robust import median, robust
 
 __all__ = [
     "Averaging",
@@ -242,7 +242,7 @@ def scatter_about(flux: np.ndarray, centres: Centres, use: np.ndarray, size: int
     nor a trend enters, and the regression on the centres cannot take a transit for motion.
     """
     good = use & np.isfinite(flux)
-    middle = np.median(flux[good]) if good.any() else np.nan
+    middle = median(flux[good])
     if good.sum() < 6 or not middle > 0:
         return Scatter(*[np.nan] * 7, steps=np.full(max(len(flux) - 1, 0), np.nan))
     if not centres.known[good].any():
