@@ -1,5 +1,6 @@
 """Serial, processes, any executor: the same numbers, no hang, nobody left behind."""
 
+import dataclasses
 import os
 import pickle
 import signal
@@ -18,7 +19,7 @@ import pytest
 from tests import level2
 from tso_level3.batches import batches_of
 from tso_level3.executors import crew, mapped, one_thread
-from tso_level3.frames import Box
+from tso_level3.frames import Box, Times
 from tso_level3.readers.front import open_exposure
 from tso_level3.run import run
 from tso_level3.settings import Settings
@@ -107,10 +108,11 @@ def test_single_frames_travel_to_processes(exposure, workers):
     assert_same(run(frames, SETTINGS, executor=workers), run(frames, SETTINGS))
 
 
-def test_dask_gives_the_numbers_of_one(exposure, serial):
+@pytest.mark.parametrize("processes", [False, True])
+def test_dask_gives_the_numbers_of_one(exposure, serial, processes):
     distributed = pytest.importorskip("distributed")
-    options = {"n_workers": 1, "threads_per_worker": 2, "dashboard_address": None}
-    with distributed.Client(processes=False, **options) as client:
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with distributed.Client(processes=processes, **options) as client:
         assert_same(run(exposure, SETTINGS, executor=client.get_executor()), serial)
 
 
@@ -137,6 +139,45 @@ def test_the_plan_travels_once_a_batch(exposure, serial):
     assert 1 < len(recorder.batches) <= n_chunks
     assert max(recorder.batches) < 5000  # a path and its offsets
     assert min(recorder.tasks) > 10 * max(recorder.batches)  # the plan goes with the function
+
+
+def test_a_process_unpacks_the_plan_once(exposure, serial):
+    made = []
+
+    class Pretender(Recorder):
+        def map(self, function, *iterables, timeout=None, chunksize=1):
+            for item in iterables[0]:
+                made.append(pickle.loads(pickle.dumps(function)))
+                yield made[-1](item)
+
+    assert_same(run(exposure, SETTINGS, executor=Pretender()), serial)
+    assert len(made) > 2 and all(item is made[0] for item in made)
+    # The next exposure's is another.
+    before = made.pop()
+    run(exposure, SETTINGS, executor=Pretender())
+    assert made[-1] is not before
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+@pytest.mark.parametrize("lengths", [(200,), (3, 90, 1, 61)])
+def test_batches_cover_all_frames_and_end_small(workers, lengths):
+    rng = np.random.default_rng(2)
+    cubes = [rng.normal(size=(n, 12, 12)).astype(np.float32) for n in lengths]
+    exposure = open_exposure(cubes[0], SETTINGS)
+    segments = [open_exposure(cube, SETTINGS).segments[0] for cube in cubes]
+    n = sum(lengths)
+    numbers = {"integration": np.arange(1, n + 1), "segment": np.ones(n, int)}
+    times = Times(np.arange(n) / 1e3, np.full(n, np.nan), "given", np.zeros(n, np.uint32))
+    exposure = dataclasses.replace(exposure, segments=tuple(segments), times=times, **numbers)
+    batches = batches_of(exposure, 4, workers)
+    rows = np.concatenate([np.arange(b.stop - b.start) + b.first for b in batches])
+    assert rows.tolist() == list(range(sum(lengths)))
+    frames = [b.segment.source.values[b.start : b.stop] for b in batches]
+    np.testing.assert_array_equal(np.concatenate(frames), np.concatenate(cubes))
+    sizes = [b.stop - b.start for b in batches]
+    assert max(sizes) <= 64
+    if workers > 1:
+        assert sizes[-1] <= 4 and sizes[0] <= -(-sum(lengths) // workers)
 
 
 def test_a_batch_of_an_array_holds_its_own_frames(exposure):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-import uuid
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,9 +21,9 @@ MODULES = (
 )
 
 _CHUNK_BYTES = 8_000_000
-_CHUNKS_A_BATCH = 16
-# Several batches a worker even out their speeds.
-_BATCHES_A_WORKER = 6
+_CHUNKS_ALONE, _CHUNKS_A_BATCH = 4, 16
+# A batch is this part of what each worker would get of all that is left.
+_SHARES = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,13 +74,11 @@ def work(batch: Batch, *, plan: Plan, chunk: int) -> Measurement:
     return Measurement.merge(parts)
 
 
+@dataclass(frozen=True, eq=False)
 class Task:
     """`work` by one plan, which is what an executor runs.
 
-    It is pickled once, however many batches there are, and unpickled once in a process: what the
-    plan keeps for later, such as the rendered template, is made once too.
-
-    Parameters
+    Attributes
     ----------
     plan : Plan
         What the first look settled.
@@ -90,33 +86,12 @@ class Task:
         Frames at a time.
     """
 
-    def __init__(self, plan: Plan, chunk: int) -> None:
-        self.plan, self.chunk = plan, chunk
-        self._name = uuid.uuid4().hex
-        self._packed = b""
+    plan: Plan
+    chunk: int
 
     def __call__(self, batch: Batch) -> Measurement:
         """Measure a batch."""
         return work(batch, plan=self.plan, chunk=self.chunk)
-
-    def __reduce__(self) -> tuple:
-        if not self._packed:
-            self._packed = pickle.dumps((self.plan, self.chunk), pickle.HIGHEST_PROTOCOL)
-        return _unpacked, (self._name, self._packed)
-
-
-_latest: dict[str, Task] = {}
-
-
-def _unpacked(name: str, packed: bytes) -> Task:
-    """Find the task of a process, or unpack it in place of the one before."""
-    task = _latest.get(name)
-    if task is None:
-        task = Task(*pickle.loads(packed))
-        task._name, task._packed = name, packed
-        _latest.clear()
-        _latest[name] = task
-    return task
 
 
 def chunk_of(plan: Plan, asked: int | None) -> int:
@@ -137,9 +112,7 @@ def chunk_of(plan: Plan, asked: int | None) -> int:
     return asked or int(np.clip(_CHUNK_BYTES // (8 * plan.layout.n_pixels), 4, 256))
 
 
-def batches_of(
-    exposure: Exposure, chunk: int, workers: int, each: int = _BATCHES_A_WORKER
-) -> list[Batch]:
+def batches_of(exposure: Exposure, chunk: int, workers: int) -> list[Batch]:
     """Cut an exposure into runs of whole chunks.
 
     Parameters
@@ -150,24 +123,26 @@ def batches_of(
         Frames of a chunk.
     workers : int
         How many work on them.
-    each : int
-        Batches that each of them gets, at least: where a batch costs little, many end together.
 
     Returns
     -------
     list of Batch
-        In the order of the frames.
+        In the order of the frames; smaller towards the end, so that all workers end together
+        whatever their speeds.
     """
-    # Alone, a batch is small, so that a bar moves and Ctrl-C is heard.
-    size = chunk * (_CHUNKS_A_BATCH if workers > 1 else 4)
-    if workers > 1:
-        share = -(-exposure.n_int // (each * workers))
-        size = max(chunk, min(size, -(-share // chunk) * chunk))
-    out, first = [], 0
+    out, first, left = [], 0, exposure.n_int
     for segment in exposure.segments:
-        for start in range(0, segment.n_frames, size):
-            stop = min(start + size, segment.n_frames)
+        start = 0
+        while start < segment.n_frames:
+            # Alone, a batch is small, so that a bar moves and Ctrl-C is heard.
+            chunks = _CHUNKS_ALONE
+            if workers > 1:
+                share = -(-left // (_SHARES * workers * chunk))
+                chunks = min(share, _CHUNKS_A_BATCH)
+            stop = min(start + chunks * chunk, segment.n_frames)
             out.append(_batch(segment, start, stop, first + start))
+            left -= stop - start
+            start = stop
         first += segment.n_frames
     return out
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import logging
+import mmap
 import multiprocessing
 import os
 import pickle
 import sys
 import tempfile
 import threading
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
@@ -28,6 +30,10 @@ __all__ = ["Crew", "crew", "mapped", "one_thread"]
 log = logging.getLogger(__name__)
 
 _BLAS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "BLIS_NUM_THREADS")
+# Bytes: what the processor loads at once begins at multiples of it.
+_ALIGNED = 64
+# Bytes that a worker has ready, about what a batch takes.
+_ROOM, _PIECES = 30_000_000, 8
 _lock = threading.Lock()
 
 
@@ -64,9 +70,21 @@ def _start_worker(modules: tuple[str, ...]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     for name in modules:
         import_module(name)
+    _make_room()
     # For good: to look all libraries up with every batch takes as long as several frames.
     if _lock.acquire(blocking=False):
         threadpool_limits(limits=1)
+
+
+def _make_room() -> None:
+    """Have the memory of a batch before there is one.
+
+    The C library gives what is freed back to the system, and every batch would ask for it anew,
+    until a large block has been freed: from then on it keeps up to twice as much.
+    """
+    bytes(_ROOM)
+    # In pieces, as arrays are; ones, since zeros would take no memory yet.
+    _ = [b"1" * (_ROOM // _PIECES) for _ in range(_PIECES)]
 
 
 def _end_with_parent() -> None:
@@ -155,28 +173,72 @@ class Crew:
                     yield place, work(batches[place])
 
 
-@dataclass(frozen=True)
-class _Filed:
-    """What is run, in a file; a process reads it once."""
+class _Packed:
+    """What is run, for processes that may be anywhere: pickled once, and unpickled once in each."""
 
-    path: str
+    def __init__(self, work: Callable[[Any], Any], name: str = "", content: bytes = b"") -> None:
+        self._work, self._name, self._content = work, name or uuid.uuid4().hex, content
 
     def __call__(self, item: Any) -> Any:
-        return _read(self.path)(item)
+        return self._work(item)
+
+    def __reduce__(self) -> tuple:
+        if not self._content:
+            self._content = pickle.dumps(self._work, pickle.HIGHEST_PROTOCOL)
+        return _unpacked, (self._name, self._content)
+
+
+_latest: dict[str, _Packed] = {}
+
+
+def _unpacked(name: str, content: bytes) -> _Packed:
+    """Find what a process runs, or unpack it in place of what it ran before."""
+    if name not in _latest:
+        found = _Packed(pickle.loads(content), name, content)
+        _latest.clear()
+        _latest[name] = found
+    return _latest[name]
+
+
+@dataclass(frozen=True)
+class _Filed:
+    """What is run, in a file: arrays first, then what holds them; a process maps it once."""
+
+    path: str
+    start: int
+
+    def __call__(self, item: Any) -> Any:
+        return _mapped(self.path, self.start)(item)
 
 
 @lru_cache(maxsize=1)
-def _read(path: str) -> Callable[[Any], Any]:
-    return pickle.loads(Path(path).read_bytes())
+def _mapped(path: str, start: int) -> Callable[[Any], Any]:
+    with Path(path).open("rb") as file:
+        # Mapped, the arrays take no memory of their own, and are there at once. Elsewhere a file
+        # that is mapped cannot be removed.
+        posix = os.name == "posix"
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if posix else file.read()
+    view = memoryview(content)
+    spans, stream = pickle.loads(view[start:])
+    return pickle.loads(stream, buffers=[view[first:last] for first, last in spans])
 
 
 @contextmanager
 def _filed(work: Callable[[Any], Any]) -> Iterator[_Filed]:
     """Put what is run into a file: through a pipe all of it would go with every batch."""
+    arrays: list[pickle.PickleBuffer] = []
+    stream = pickle.dumps(work, pickle.HIGHEST_PROTOCOL, buffer_callback=arrays.append)
     with tempfile.TemporaryDirectory(prefix="tso_level3_") as folder:
         path = Path(folder) / "work"
-        path.write_bytes(pickle.dumps(work, pickle.HIGHEST_PROTOCOL))
-        yield _Filed(str(path))
+        with path.open("wb") as file:
+            spans = []
+            for array in arrays:
+                file.write(bytes(-file.tell() % _ALIGNED))
+                first = file.tell()
+                spans.append((first, first + file.write(array.raw())))
+            start = file.tell()
+            pickle.dump((spans, stream), file, pickle.HIGHEST_PROTOCOL)
+        yield _Filed(str(path), start)
 
 
 @contextmanager
@@ -292,7 +354,7 @@ def mapped(
         else:
             own = isinstance(executor, ProcessPoolExecutor) and batches
             with _without_main((work, batches[0])) if own else nullcontext():
-                results = executor.map(work, batches)
+                results = executor.map(_Packed(work), batches)
         for item in results if isinstance(executor, Crew) else enumerate(results):
             count += 1
             yield item

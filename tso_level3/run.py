@@ -33,7 +33,6 @@ __all__ = ["measure", "photometry", "run"]
 log = logging.getLogger(__name__)
 
 _FEW = 32
-_MANY = 16
 
 
 @one_thread()
@@ -103,9 +102,7 @@ def _measure_all(
     chunk = chunk_of(plan, settings.chunk)
     # An executor need not say how many workers it has.
     workers = 1 if executor is None else getattr(executor, "_max_workers", 8)
-    # Our own processes read the plan once; others may get it with each batch.
-    many = {"each": _MANY} if isinstance(executor, Crew) else {}
-    batches = batches_of(exposure, chunk, workers, **many)
+    batches = batches_of(exposure, chunk, workers)
     whole: Measurement | None = None
     with showing(progress, "measuring", exposure.n_int) as tick:
         for place, part in mapped(executor, Task(plan, chunk), batches):

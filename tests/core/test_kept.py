@@ -21,10 +21,19 @@ def test_a_value_is_made_once():
     assert len(made) == 1
 
 
-def test_it_travels_empty():
-    kept = Kept(room=100)
-    kept.get("a", lambda: 1)
-    assert len(pickle.loads(pickle.dumps(kept))) == 0
+def test_the_first_few_travel():
+    kept = Kept(room=1000, luggage=100)
+    for key, size in (("a", 40), ("b", 50), ("large", 200), ("c", 20), ("d", 10)):
+        kept.get(key, lambda k=key: k, size)
+    found = pickle.loads(pickle.dumps(kept))
+    assert len(found) == 3
+    for key in "abd":
+        assert found.get(key, lambda: "made again") == key
+    assert found.get("large", lambda: "made again") == "made again"
+    # It is as full as what it holds: emptied when more comes.
+    found.get("e", lambda: 1, size=950)
+    assert len(found) == 1
+    assert len(pickle.loads(pickle.dumps(Kept(luggage=0)))) == 0
 
 
 def test_threads_get_the_value_of_their_own_key():

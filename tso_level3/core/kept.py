@@ -8,28 +8,38 @@ from typing import Any
 __all__ = ["Kept"]
 
 _ROOM = 40_000_000
+# What goes along to another process, the first made first: as much as saves more than it costs.
+_LUGGAGE = 8_000_000
 
 
 class Kept:
-    """Values by key; emptied when full, and when it travels to another process.
+    """Values by key; emptied when full. The first few megabytes go along to another process.
 
     Parameters
     ----------
     room : int
         Bytes that may be kept.
+    luggage : int
+        Bytes that go along.
 
     Notes
     -----
     Threads may share one: a value is handed out as it was made or found, never looked up again.
     """
 
-    def __init__(self, room: int = _ROOM) -> None:
-        self._room = room
+    def __init__(self, room: int = _ROOM, luggage: int = _LUGGAGE) -> None:
+        self._room, self._luggage = room, luggage
         self._items: dict[Hashable, Any] = {}
+        self._sizes: dict[Hashable, int] = {}
         self._used = 0
 
     def __reduce__(self) -> tuple:
-        return Kept, (self._room,)
+        taken, left = {}, self._luggage
+        # A copy: another thread may put something in meanwhile.
+        for key, size in list(self._sizes.items()):
+            if size <= left and key in self._items:
+                taken[key], left = (self._items[key], size), left - size
+        return _with, (self._room, self._luggage, taken)
 
     def __len__(self) -> int:
         return len(self._items)
@@ -54,9 +64,20 @@ class Kept:
         found = self._items.get(key)
         if found is None:
             found = make()
-            if self._used + size > self._room:
-                self._items.clear()
-                self._used = 0
-            self._items[key] = found
-            self._used += size
+            self._put(key, found, size)
         return found
+
+    def _put(self, key: Hashable, value: Any, size: int) -> None:
+        if self._used + size > self._room:
+            self._items.clear()
+            self._sizes.clear()
+            self._used = 0
+        self._items[key], self._sizes[key] = value, size
+        self._used += size
+
+
+def _with(room: int, luggage: int, items: dict[Hashable, tuple[Any, int]]) -> Kept:
+    kept = Kept(room, luggage)
+    for key, (value, size) in items.items():
+        kept._put(key, value, size)
+    return kept

@@ -49,7 +49,7 @@ class ShiftedImage:
     flux: float
     rest: np.ndarray | None = None
     _kept: Kept = field(default_factory=Kept, init=False)
-    _moves: Kept = field(default_factory=lambda: Kept(8_000_000), init=False)
+    _moves: Kept = field(default_factory=lambda: Kept(8_000_000, luggage=0), init=False)
 
     def at(
         self, sx: float, sy: float, nx: int, ny: int, pixels: tuple[np.ndarray, np.ndarray]
@@ -99,7 +99,9 @@ class ShiftedImage:
             if self.rest is not None:
                 moved += self._spline("rest", self.rest, sx, sy, nx, ny, window)
             return moved
-        left = self._kept.get("left", lambda: self.image - self._rendered(0.0, 0.0, 0, 0))
+        left = self._kept.get(
+            "left", lambda: self.image - self._rendered(0.0, 0.0, 0, 0), self.image.nbytes
+        )
         return moved + self._spline("left", left, sx, sy, 0, 0)
 
     def _rows_and_columns(self) -> tuple[np.ndarray, np.ndarray]:
@@ -129,7 +131,7 @@ class ShiftedImage:
         window: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> np.ndarray:
         height, width = image.shape
-        spline = self._kept.get(f"spline of {name}", lambda: _spline_of(image))
+        spline = self._kept.get(f"spline of {name}", lambda: _spline_of(image), image.nbytes)
         rows, columns = self._rows_and_columns() if window is None else window
         rows, columns = np.clip(rows - sy, 0, height - 1), np.clip(columns - sx, 0, width - 1)
         return spline(rows, columns, dx=ny, dy=nx)
