@@ -103,16 +103,27 @@ def draw(rotation: float = 0.0) -> Pupil:
 
 def _struts(axis: np.ndarray, cos: float, sin: float) -> np.ndarray:
     """(n, n) bool: in the shadow of a strut."""
-    x = cos * axis[None, :] + sin * axis[:, None]
-    y = cos * axis[:, None] - sin * axis[None, :]
     wide, start, stop = _UPPER_STRUT_WIDE
-    shadow = (y > 0) & (np.abs(x) <= _UPPER_STRUT)
-    shadow |= (y > start) & (y < stop) & (np.abs(x) <= wide)
+    # Half width, and between which distances from the axis, along which direction.
+    bars = [(_UPPER_STRUT, 0.0, np.inf, np.pi / 2), (wide, start, stop, np.pi / 2)]
     half, directions = _LOWER_STRUTS
-    for direction in np.deg2rad(directions):
-        along = x * np.cos(direction) + y * np.sin(direction)
-        across = y * np.cos(direction) - x * np.sin(direction)
-        shadow |= (along > 0) & (np.abs(across) <= half)
+    bars += [(half, 0.0, np.inf, direction) for direction in np.deg2rad(directions)]
+    turn = np.arctan2(sin, cos)
+    shadow = np.zeros((len(axis), len(axis)), dtype=bool)
+    for half, start, stop, direction in bars:
+        u, v = np.cos(direction + turn), np.sin(direction + turn)
+        low, high = np.full(len(axis), -np.inf), np.full(len(axis), np.inf)
+        # a bar is what lies between two pairs of lines, hence a run of samples in each row
+        for a, b, least, most in ((u, v, start, stop), (v, -u, -half, half)):
+            if abs(a) < 1e-12:
+                out = (b * axis < least) | (b * axis > most)
+                low[out] = np.inf
+                continue
+            ends = np.sort([(least - b * axis) / a, (most - b * axis) / a], axis=0)
+            low, high = np.maximum(low, ends[0]), np.minimum(high, ends[1])
+        first, last = np.searchsorted(axis, low), np.searchsorted(axis, high, side="right")
+        for row in np.flatnonzero(last > first):
+            shadow[row, first[row] : last[row]] = True
     return shadow
 
 
