@@ -25,15 +25,15 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-__all__ = ["Crew", "crew", "mapped", "one_thread"]
+__all__ = ["Crew", "crew", "keep_memory", "mapped", "one_thread"]
 
 log = logging.getLogger(__name__)
 
 _BLAS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "BLIS_NUM_THREADS")
 # Bytes: what the processor loads at once begins at multiples of it.
 _ALIGNED = 64
-# Bytes that a worker has ready, about what a batch takes.
-_ROOM, _PIECES = 30_000_000, 8
+# Bytes: about what a batch takes, and the largest block that the C library learns from.
+_ROOM, _PIECES = 32_000_000, 8
 _lock = threading.Lock()
 
 
@@ -76,13 +76,19 @@ def _start_worker(modules: tuple[str, ...]) -> None:
         threadpool_limits(limits=1)
 
 
-def _make_room() -> None:
-    """Have the memory of a batch before there is one.
+def keep_memory() -> None:
+    """Let the process keep the memory that it frees.
 
-    The C library gives what is freed back to the system, and every batch would ask for it anew,
-    until a large block has been freed: from then on it keeps up to twice as much.
+    The C library gives it back to the system, and every chunk of frames would ask for the same
+    again, page by page, which takes a fifth of its time; until a large block has been freed: from
+    then on up to twice as much is kept. The block itself is never touched.
     """
     bytes(_ROOM)
+
+
+def _make_room() -> None:
+    """Have the memory of a batch before there is one."""
+    keep_memory()
     # In pieces, as arrays are; ones, since zeros would take no memory yet.
     _ = [b"1" * (_ROOM // _PIECES) for _ in range(_PIECES)]
 

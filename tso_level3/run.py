@@ -14,7 +14,7 @@ from tso_level3._version import __version__
 from tso_level3.batches import MODULES, Task, batches_of, chunk_of
 from tso_level3.core.plan import Measurement, Plan
 from tso_level3.core.robust import median, robust
-from tso_level3.executors import Crew, crew, mapped, one_thread
+from tso_level3.executors import Crew, crew, keep_memory, mapped, one_thread
 from tso_level3.first_look import first_look
 from tso_level3.frames import Exposure, Picture, Result
 from tso_level3.judgement import events_in, with_directions, with_smooth_sky
@@ -68,6 +68,7 @@ def run(
         There is no star, no good pixel, or a parameter does not fit the exposure.
     """
     began = clock.perf_counter()
+    keep_memory()
     # A few frames are measured sooner than a process has started.
     own = settings.n_workers if executor is None and exposure.n_int > _FEW else 1
     # The processes start while the first look is taken.
