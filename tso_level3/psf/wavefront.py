@@ -102,18 +102,38 @@ def zernike(j: int, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     ----------
     Noll 1976, doi:10.1364/JOSA.66.000207.
     """
-    n, m = noll(j)
-    order = abs(m)
-    square = np.asarray(x, dtype=np.float64) ** 2 + np.asarray(y, dtype=np.float64) ** 2
-    # The radial polynomial is rho^|m| times one in rho^2, and rho^|m| e^(i |m| theta) is a power.
-    half = (n - order) // 2
-    radial = np.zeros(np.shape(square))
-    for k in range(half + 1):
-        radial = radial * square + (-1) ** k * comb(n - k, k) * comb(n - 2 * k, half - k)
-    if m == 0:
-        return np.sqrt(n + 1) * radial
-    power = (np.asarray(x) + 1j * np.asarray(y)) ** order
-    return np.sqrt(2 * (n + 1)) * radial * (power.real if m > 0 else power.imag)
+    return _series({j: 1.0}, x, y)
+
+
+def _series(terms: dict[int, float], x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Add up Zernike polynomials."""
+    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    square = x**2 + y**2
+    total, power = np.zeros(np.shape(square)), np.ones(np.shape(square), dtype=complex)
+    orders = {j: noll(j) for j in terms}
+    # A polynomial is rho^|m| times one in rho^2, and rho^|m| e^(i |m| theta) is a power: those of
+    # one m are added up before.
+    for order in range(max((abs(m) for _, m in orders.values()), default=-1) + 1):
+        for sign in (1, -1) if order else (1,):
+            some = {j: n for j, (n, m) in orders.items() if m == sign * order}
+            if some:
+                radial = np.zeros(())
+                for factor in reversed(_radial(some, terms, order)):
+                    radial = radial * square + factor
+                total += radial * (power.real if sign > 0 else power.imag)
+        power = power * (x + 1j * y)
+    return total
+
+
+def _radial(some: dict[int, int], terms: dict[int, float], order: int) -> np.ndarray:
+    """Give the coefficients of rho^0, rho^2, ... of polynomials of one order together."""
+    factors = np.zeros((max(some.values()) - order) // 2 + 1)
+    for j, n in some.items():
+        half = (n - order) // 2
+        size = terms[j] * np.sqrt((2 if order else 1) * (n + 1))
+        for k in range(half + 1):
+            factors[half - k] += size * (-1) ** k * comb(n - k, k) * comb(n - 2 * k, half - k)
+    return factors
 
 
 def opd(terms: Sequence[float], rotation: float = 0.0) -> np.ndarray:
@@ -137,16 +157,12 @@ def opd(terms: Sequence[float], rotation: float = 0.0) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def _opd(terms: tuple[float, ...], rotation: float) -> np.ndarray:
-    total = np.zeros((_pupil.NPUP, _pupil.NPUP))
     axis = _pupil.pupil_axis() / (-0.5 * _pupil.SIDE)
     angle = np.deg2rad(rotation)
     cos, sin = np.cos(angle), np.sin(angle)
     x = cos * axis[None, :] + sin * axis[:, None]
     y = cos * axis[:, None] - sin * axis[None, :]
-    for j, term in enumerate(terms, start=1):
-        if term:
-            total += term * zernike(j, x, y)
-    return total
+    return _series({j: term for j, term in enumerate(terms, start=1) if term}, x, y)
 
 
 @lru_cache(maxsize=1)
