@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -287,6 +288,17 @@ class Plan:
     directions: np.ndarray | None = None
     flags: int = 0
     info: dict = field(default_factory=dict)
+
+    @cached_property
+    def summed(self) -> np.ndarray:
+        """Areas, and variances by star, rest and reading, of the fixed apertures, (4, n_radii)."""
+        near = slice(0, self.layout.n_near)
+        alive = ~self.dead[near]
+        planes = (self.noise.star, self.noise.rest, self.noise.read)
+        squared = self.overlap**2
+        return np.stack(
+            [self.overlap.sum(axis=1), *(squared @ (plane[near] * alive) for plane in planes)]
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -65,17 +65,15 @@ def aperture_sums(values: np.ndarray, repaired: Repaired, center: np.ndarray, pl
     """
     near = plan.layout.n_near
     alive = ~plan.dead[:near]
-    planes = [plane[:near] * alive for plane in (plan.noise.star, plan.noise.rest, plan.noise.read)]
     n = len(values)
     if plan.moving:
+        planes = [it[:near] * alive for it in (plan.noise.star, plan.noise.rest, plan.noise.read)]
         sums, areas, *noise = plan.apertures.sums(
             values[:, :near], center[:, 0], center[:, 1], *planes
         )
     else:
-        weights, squared = plan.overlap, plan.overlap**2
-        sums = values[:, :near] @ weights.T
-        areas = np.repeat(weights.sum(axis=1)[None], n, axis=0)
-        noise = [np.repeat((squared @ plane)[None], n, axis=0) for plane in planes]
+        sums = values[:, :near] @ plan.overlap.T
+        areas, *noise = np.repeat(plan.summed[:, None], n, axis=1)
     # The star's share of the variance follows its flux, as far down as an eclipse takes it.
     scale = np.clip(np.nan_to_num(repaired.fit.flux, nan=1.0), 0.0, 10.0)[:, None]
     star, rest, read = noise[0] * scale, noise[1], noise[2]
