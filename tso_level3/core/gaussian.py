@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import erf
 
-from tso_level3.core.small_systems import factor, solve
+from tso_level3.core.small_systems import factor, inverse_diagonal, solve
 
 __all__ = ["GaussianFit", "fit_gaussians", "pixel_gaussian", "response"]
 
@@ -382,13 +382,7 @@ def _errors(normal: np.ndarray) -> np.ndarray:
     """Compute standard errors from the normal matrices: the diagonal of their inverses."""
     diagonal = np.sqrt(np.maximum(np.einsum("nii->ni", normal), 1e-300))
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        lower, pivots = factor(normal / (diagonal[:, :, None] * diagonal[:, None, :]))
-        unit = np.empty((_N_PAR, *normal.shape[:2]))
-        for k in range(_N_PAR):
-            column = np.zeros(normal.shape[:2])
-            column[:, k] = 1.0
-            unit[k] = solve(lower, pivots, column)
-    variance = np.einsum("knk->nk", unit)
+        variance = inverse_diagonal(*factor(normal / (diagonal[:, :, None] * diagonal[:, None, :])))
     return np.sqrt(np.where(variance > 0, variance, np.nan)) / diagonal
 
 

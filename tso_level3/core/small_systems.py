@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["factor", "solve"]
+__all__ = ["factor", "inverse_diagonal", "solve"]
 
 
 def factor(matrix: np.ndarray) -> tuple[list, np.ndarray]:
@@ -62,3 +62,27 @@ def solve(lower: list, pivots: np.ndarray, right: np.ndarray) -> np.ndarray:
         for j in range(i + 1, k):
             z[i] -= lower[j][i] * z[j]
     return np.stack(z, axis=1)
+
+
+def inverse_diagonal(lower: list, pivots: np.ndarray) -> np.ndarray:
+    """Give the diagonals of the inverses of factored matrices.
+
+    Parameters
+    ----------
+    lower, pivots
+        What `factor` gave.
+
+    Returns
+    -------
+    ndarray, (n, k)
+        The diagonals, sums of squares of the columns of ``L^-1`` over the pivots.
+    """
+    k = len(pivots)
+    out = np.empty(pivots.shape)
+    for i in range(k):
+        column = {i: 1.0}
+        out[i] = 1.0 / pivots[i]
+        for j in range(i + 1, k):
+            column[j] = -sum(lower[j][m] * column[m] for m in range(i, j))
+            out[i] += column[j] ** 2 / pivots[j]
+    return out.T
