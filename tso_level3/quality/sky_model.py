@@ -19,7 +19,7 @@ _UNLIKELY = np.log(300.0)
 # Values that show about what is likeliest.
 _ENOUGH = 4096
 # Values that are worked on together.
-_TOGETHER = 8192
+_TOGETHER = 32_768
 # Integrations between steps.
 _SHORTEST = 5
 # A step of one sigma is placed to within so many integrations, a larger one better by its square.
@@ -145,7 +145,7 @@ class Series:
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Departures of values from what those before them foretell, and their variances.
 
-        Run by run: arrays of the whole of a long series come from the system anew each time.
+        Run by run, so that a long series takes no more memory than a short one.
         """
         keep, weight, product = np.exp(-1.0 / length), 0.0, 0.0
         for first in range(part.start, part.stop, _TOGETHER):
