@@ -158,45 +158,65 @@ def _settle(
 ) -> Bad:
     """Alternate fit and finding for the frames hit inside the subframe; update their fits."""
     n, n_fit = len(images), len(template.weights)
-    part = images[rows]
     known = given.select(rows, n)
     start = np.stack([fit.x[rows], fit.y[rows]], axis=1)
     start = np.where(np.isfinite(start), start, 0.0)
-    found, old, model = Bad.none(), residuals[rows], None
     before = {name: getattr(fit, name)[rows] for name in _STATE}
-    for _ in range(_MAX_ROUNDS):
-        new = _strongest(old, limit, sigma, found, len(template.columns))
-        if new.frame.size == found.frame.size and (new.pixel == found.pixel).all():
-            break
-        found = new
-        work = part[:, :n_fit].copy()
-        inside = found.pixel < n_fit
-        work[found.frame[inside], found.pixel[inside]] = 0.0
-        again = fit_frames(template, work, known.join(found), start=start)
-        model = again.model(template)
-        old = np.subtract(part, model, out=model)
-        old[known.frame, known.pixel] = 0.0
-        for name in _STATE:
-            getattr(fit, name)[rows] = getattr(again, name)
-    count = np.bincount(found.frame[found.pixel < n_fit], minlength=len(rows))
+    again, found = _alternate(
+        template, images[rows, :n_fit], known, limit, sigma, residuals[rows, :n_fit], start
+    )
+    count = np.bincount(found.frame, minlength=len(rows))
     changed = count > max(_CHANGED * n_fit, _CHANGED_PIXELS)
-    if changed.any():
-        for name, values in before.items():
-            getattr(fit, name)[rows[changed]] = values[changed]
-        found = _drop(found, np.flatnonzero(changed))
-    if model is not None:
-        residuals[rows[~changed]] = old[~changed]
+    for name, old in before.items():
+        new = getattr(again, name)
+        getattr(fit, name)[rows] = np.where(changed.reshape(-1, *[1] * (old.ndim - 1)), old, new)
+    # Pixels outside the subframe do not matter to the fit: they are tested when it is settled.
+    kept = np.flatnonzero(~changed)
+    full = again.model(template)
+    np.subtract(images[rows], full, out=full)
+    full[known.frame, known.pixel] = 0.0
+    residuals[rows[kept]] = full[kept]
+    outside = _hits(full[:, n_fit:], limit[n_fit:], sigma)
+    found = found.join(Bad(outside.frame, outside.pixel + n_fit))
+    found = _drop(found, np.flatnonzero(changed))
     return Bad(rows[found.frame], found.pixel)
 
 
-def _strongest(
-    residuals: np.ndarray, limit: np.ndarray, sigma: float, before: Bad, n_pixels: int
-) -> Bad:
+def _alternate(
+    template: Template,
+    part: np.ndarray,
+    known: Bad,
+    limit: np.ndarray,
+    sigma: float,
+    residuals: np.ndarray,
+    start: np.ndarray,
+) -> tuple[Fit, Bad]:
+    """Fit and find in subframes that were hit, until nothing changes."""
+    n_fit = part.shape[1]
+    inside = known.pixel < n_fit
+    known = Bad(known.frame[inside], known.pixel[inside])
+    found = Bad.none()
+    for _ in range(_MAX_ROUNDS):
+        new = _strongest(residuals, limit[:n_fit], sigma, found)
+        if new.frame.size == found.frame.size and (new.pixel == found.pixel).all():
+            break
+        found = new
+        work = part.copy()
+        work[found.frame, found.pixel] = 0.0
+        fit = fit_frames(template, work, known.join(found), start=start)
+        residuals = fit.model(template, n_fit)
+        np.subtract(part, residuals, out=residuals)
+        residuals[known.frame, known.pixel] = 0.0
+    return fit, found
+
+
+def _strongest(residuals: np.ndarray, limit: np.ndarray, sigma: float, before: Bad) -> Bad:
     """Keep what still stands out, and add what stands out most among the rest."""
     hits = _hits(residuals, limit, sigma)
     if hits.frame.size == 0:
         return hits
     size = np.abs(residuals[hits.frame, hits.pixel]) / limit[hits.pixel]
+    n_pixels = residuals.shape[1]
     old = np.isin(hits.frame * n_pixels + hits.pixel, before.frame * n_pixels + before.pixel)
     top = np.zeros(len(residuals))
     np.maximum.at(top, hits.frame[~old], size[~old])
