@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import dataclasses
 import json
 import os
@@ -34,10 +35,17 @@ def anonymous() -> int:
     raise SystemExit("/proc/self/status: no RssAnon found, expected it (Linux 4.5 or later)")
 
 
+def give_back() -> None:
+    """Let the C library give back what it keeps of freed memory, which would hide what is used."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 class Peak:
     """Watches the memory from a thread while the context lasts."""
 
     def __enter__(self) -> Peak:
+        give_back()
         self.base = self.peak = anonymous()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch)
