@@ -87,12 +87,13 @@ def find_and_fit(
     n, n_fit = len(images), len(template.weights)
     images[given.frame, given.pixel] = 0.0
     fit = fit_frames(template, images[:, :n_fit], given, start=start)
-    residuals = _less_model(images, fit, template)
+    residuals, beyond = _less_model(images, fit, template, sigma * limit if sigma > 0 else None)
     residuals[given.frame, given.pixel] = 0.0
+    beyond[given.frame, given.pixel] = False
     outlier = np.zeros(n, bool)
     bad = given
     if sigma > 0:
-        hits = _hits(residuals, limit, sigma)
+        hits = Bad.of(beyond)
         outlier[hits.frame] = True
         rows = np.unique(hits.frame[hits.pixel < n_fit])
         bad = given.join(_drop(hits, rows))
@@ -124,20 +125,23 @@ def _blocks(n: int, width: int) -> list[slice]:
     return [slice(first, min(first + step, n)) for first in range(0, n, step)]
 
 
-def _less_model(images: np.ndarray, fit: Fit, template: Template) -> np.ndarray:
-    """Subtract the fitted model."""
-    out = np.empty_like(images)
+def _less_model(
+    images: np.ndarray, fit: Fit, template: Template, reach: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Subtract the fitted model, and mark what is farther from it than `reach`, if anything is."""
+    out, beyond = np.empty_like(images), np.zeros(images.shape, bool)
     for key, rows in by_node(fit.nodes):
         terms = template.node(key).terms
         whole = len(rows) == len(images)
         for part in _blocks(len(rows), images.shape[1]):
-            if whole:
-                np.matmul(fit.coefficients[part], terms, out=out[part])
-                np.subtract(images[part], out[part], out=out[part])
-            else:
-                some = rows[part]
-                out[some] = images[some] - fit.coefficients[some] @ terms
-    return out
+            some = part if whole else rows[part]
+            rest = np.matmul(fit.coefficients[some], terms, out=out[part] if whole else None)
+            np.subtract(images[some], rest, out=rest)
+            if not whole:
+                out[some] = rest
+            if reach is not None:
+                beyond[some] = np.abs(rest) > reach
+    return out, beyond
 
 
 def _drop(bad: Bad, rows: np.ndarray) -> Bad:
