@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 _BLAS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "BLIS_NUM_THREADS")
 # Bytes: what the processor loads at once begins at multiples of it.
 _ALIGNED = 64
-# Bytes: about what a batch takes, and the largest block that the C library learns from.
-_ROOM, _PIECES = 32_000_000, 8
+# The largest block that the C library learns from, and what a batch takes, in pieces [byte].
+_BLOCK, _PIECE, _PIECES = 32_000_000, 4_000_000, 12
 _lock = threading.Lock()
 
 
@@ -83,14 +83,14 @@ def keep_memory() -> None:
     again, page by page, which takes a fifth of its time; until a large block has been freed: from
     then on up to twice as much is kept. The block itself is never touched.
     """
-    bytes(_ROOM)
+    bytes(_BLOCK)
 
 
 def _make_room() -> None:
     """Have the memory of a batch before there is one."""
     keep_memory()
     # In pieces, as arrays are; ones, since zeros would take no memory yet.
-    _ = [b"1" * (_ROOM // _PIECES) for _ in range(_PIECES)]
+    _ = [b"1" * _PIECE for _ in range(_PIECES)]
 
 
 def _end_with_parent() -> None:
