@@ -94,6 +94,7 @@ def find_and_fit(
     bad = given
     if sigma > 0:
         hits = Bad.of(beyond)
+        del beyond
         outlier[hits.frame] = True
         rows = np.unique(hits.frame[hits.pixel < n_fit])
         bad = given.join(_drop(hits, rows))
