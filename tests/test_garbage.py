@@ -48,3 +48,14 @@ def test_only_a_command_without_hooks_ends_early(tmp_path, start, hooks):
     early = "strun" in start and not hooks
     assert answer.stdout.split()[-1] == str(int(early))
     assert early or (tmp_path / "file").read_text() == "whole"
+
+
+@pytest.mark.parametrize("start", ["from stpipe._cli.strun import main", "def main(): pass"])
+def test_packages_are_left_alone_in_the_command_only(start):
+    """In a script of users, what they made before would never be found to be garbage."""
+    code = f"import gc, tso_level3\n{start}\ntso_level3.TSOPhotometryStep\n"
+    code += "assert gc.isenabled(); print(gc.get_freeze_count())"
+    answer = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    assert (int(answer.stdout) > 1e5) == ("strun" in start)

@@ -31,10 +31,10 @@ __all__ = ["__version__", *_NAMES]
 def __getattr__(name: str) -> Any:
     if name not in _NAMES:
         raise AttributeError(f"module 'tso_level3' has no attribute {name!r}")
-    from tso_level3.garbage import paused
+    from tso_level3.garbage import loading
 
     # The packages of the pipeline are half a million objects, none of which is garbage.
-    with paused():
+    with loading():
         value = getattr(import_module(f"tso_level3.{_NAMES[name]}"), name)
     globals()[name] = value
     return value

@@ -5,10 +5,11 @@ from __future__ import annotations
 import atexit
 import functools
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["leave_what_stays", "paused"]
+__all__ = ["is_strun", "leave_what_stays", "loading", "paused"]
 
 
 @contextmanager
@@ -30,6 +31,35 @@ def paused() -> Iterator[None]:
     finally:
         if before:
             gc.enable()
+
+
+def is_strun() -> bool:
+    """Tell whether this process is the command `strun`.
+
+    Returns
+    -------
+    bool
+        True where stpipe's command is what was started.
+    """
+    main = getattr(sys.modules.get("__main__"), "main", None)
+    return getattr(main, "__module__", "") == "stpipe._cli.strun"
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Look for no garbage while packages are loaded, and in `strun` never among them.
+
+    Otherwise Python makes up for it as soon as the block is left.
+
+    Yields
+    ------
+    None
+        While nothing is collected.
+    """
+    with paused():
+        yield
+        if is_strun():
+            gc.freeze()
 
 
 @functools.cache

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from stpipe import Step, _log
+
+from tso_level3.garbage import is_strun
 
 __all__ = ["heard", "host_of", "is_command"]
 
@@ -51,9 +52,7 @@ def is_command(step: Step) -> bool:
     bool
         True for `strun` with this step and no hooks.
     """
-    main = getattr(sys.modules.get("__main__"), "main", None)
-    hooks = [*step.pre_hooks, *step.post_hooks]
-    return getattr(main, "__module__", "") == "stpipe._cli.strun" and not (step.parent or hooks)
+    return is_strun() and not (step.parent or step.pre_hooks or step.post_hooks)
 
 
 @contextmanager
