@@ -8,7 +8,7 @@ import pytest
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # No test may depend on a calibration server, or wait for one.
-for name in ("CRDS_PATH", "CRDS_SERVER_URL"):
+for name in ("CRDS_PATH", "CRDS_SERVER_URL", "STPIPE_DISABLE_CRDS_STEPPARS"):
     os.environ.pop(name, None)
 
 
