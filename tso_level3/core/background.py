@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tso_level3.core.blocks import blocks
 from tso_level3.core.template import Bad
 
 __all__ = ["Background", "backgrounds_of", "clipped", "location"]
@@ -20,8 +21,6 @@ __all__ = ["Background", "backgrounds_of", "clipped", "location"]
 #: Standard error of the statistic over that of the mean, for normal noise.
 _EFFICIENCY = {"mean": 1.0, "median": np.sqrt(np.pi / 2), "biweight": 1.02}
 _MAX_CLIPS = 5
-# Pixels that are worked on at once: they fit into a processor's cache.
-_BLOCK = 120_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,9 +100,7 @@ def _sums(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Add up values, and their squares where wanted, in each ring: (n, n_rings)."""
     total, square = np.zeros((2, len(residuals), inside.shape[1]))
-    step = max(1, _BLOCK // max(residuals.shape[1], 1))
-    for first in range(0, len(residuals), step):
-        part = slice(first, first + step)
+    for part in blocks(*residuals.shape):
         np.matmul(residuals[part], inside, out=total[part])
         if squares:
             np.matmul(np.square(residuals[part]), inside, out=square[part])

@@ -29,16 +29,15 @@ class Kept:
 
     def __init__(self, room: int = _ROOM, luggage: int = _LUGGAGE) -> None:
         self._room, self._luggage = room, luggage
-        self._items: dict[Hashable, Any] = {}
-        self._sizes: dict[Hashable, int] = {}
-        self._used = 0
+        # Values and their sizes.
+        self._items: dict[Hashable, tuple[Any, int]] = {}
 
     def __reduce__(self) -> tuple:
         taken, left = {}, self._luggage
         # A copy: another thread may put something in meanwhile.
-        for key, size in list(self._sizes.items()):
-            if size <= left and key in self._items:
-                taken[key], left = (self._items[key], size), left - size
+        for key, (value, size) in list(self._items.items()):
+            if size <= left:
+                taken[key], left = (value, size), left - size
         return _with, (self._room, self._luggage, taken)
 
     def __len__(self) -> int:
@@ -63,21 +62,14 @@ class Kept:
         """
         found = self._items.get(key)
         if found is None:
-            found = make()
-            self._put(key, found, size)
-        return found
-
-    def _put(self, key: Hashable, value: Any, size: int) -> None:
-        if self._used + size > self._room:
-            self._items.clear()
-            self._sizes.clear()
-            self._used = 0
-        self._items[key], self._sizes[key] = value, size
-        self._used += size
+            found = make(), size
+            if sum(used for _, used in list(self._items.values())) + size > self._room:
+                self._items.clear()
+            self._items[key] = found
+        return found[0]
 
 
 def _with(room: int, luggage: int, items: dict[Hashable, tuple[Any, int]]) -> Kept:
     kept = Kept(room, luggage)
-    for key, (value, size) in items.items():
-        kept._put(key, value, size)
+    kept._items.update(items)
     return kept

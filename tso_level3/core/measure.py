@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from tso_level3.core.background import Background, backgrounds_of, clipped
+from tso_level3.core.blocks import blocks
 from tso_level3.core.flicker import remove_flicker
 from tso_level3.core.gauss_errors import error_factors
 from tso_level3.core.gaussian import fit_gaussians
@@ -19,8 +20,6 @@ from tso_level3.frames import Pixels
 
 __all__ = ["gather", "marked", "measure"]
 
-# Pixels that are worked on at once: they fit into a processor's cache.
-_BLOCK = 120_000
 # Shifts [pix], and relative changes of the width, up to which the first order is a good start.
 _NEAR = 0.2
 
@@ -57,9 +56,7 @@ def gather(
     flat = pixels.values.reshape(n, -1)
     values = np.empty((n, len(index)))
     wrong = np.zeros(flat.shape, bool)
-    step = max(1, _BLOCK // max(flat.shape[1], 1))
-    for first in range(0, n, step):
-        part = slice(first, first + step)
+    for part in blocks(*flat.shape):
         values[part] = np.take(flat[part], index, axis=1, mode="clip")
         # The whole box is tested: that is quicker than taking the used pixels out first.
         _mark(wrong[part], pixels, part, dq_mask)

@@ -13,14 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tso_level3.core.blocks import blocks
 from tso_level3.core.template import Bad, Fit, Template, by_node, fit_frames
 
 __all__ = ["Repaired", "find_and_fit"]
 
 _STRONGEST = 0.3
 _MAX_ROUNDS = 8
-# Pixels that are worked on at once.
-_BLOCK = 120_000
 _SETTLED = 400_000
 # More departures than this part of the subframe, and than this number, are a change of the image.
 _CHANGED = 0.02
@@ -115,15 +114,9 @@ def _hits(residuals: np.ndarray, limit: np.ndarray, sigma: float) -> Bad:
     """List the pixels beyond the limit."""
     reach = sigma * limit
     found = np.empty(residuals.shape, bool)
-    for part in _blocks(len(residuals), residuals.shape[1]):
+    for part in blocks(len(residuals), residuals.shape[1]):
         np.greater(np.abs(residuals[part]), reach, out=found[part])
     return Bad.of(found)
-
-
-def _blocks(n: int, width: int) -> list[slice]:
-    """Cut rows into runs that fit into a processor's cache."""
-    step = max(1, _BLOCK // max(width, 1))
-    return [slice(first, min(first + step, n)) for first in range(0, n, step)]
 
 
 def _less_model(
@@ -134,7 +127,7 @@ def _less_model(
     for key, rows in by_node(fit.nodes):
         terms = template.node(key).terms
         whole = len(rows) == len(images)
-        for part in _blocks(len(rows), images.shape[1]):
+        for part in blocks(len(rows), images.shape[1]):
             some = part if whole else rows[part]
             rest = np.matmul(fit.coefficients[some], terms, out=out[part] if whole else None)
             np.subtract(images[some], rest, out=rest)
