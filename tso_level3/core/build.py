@@ -10,12 +10,13 @@ import numpy as np
 
 from tso_level3.core import noise as noise_model
 from tso_level3.core.noise_in_time import from_frames
-from tso_level3.core.peak import Correlator
+from tso_level3.core.pattern import find_pattern, suspect
+from tso_level3.core.peak import STEP, Correlator, node_of
 from tso_level3.core.plan import Noise
 from tso_level3.core.repair import find_and_fit
 from tso_level3.core.robust import MAD
 from tso_level3.core.shift import ShiftedImage, without_noise
-from tso_level3.core.template import Bad, Fit, Template
+from tso_level3.core.template import Bad, Fit, Template, by_node
 from tso_level3.core.zero_point import Place, place_kernel
 from tso_level3.psf.empirical import fill_missing
 from tso_level3.settings import Settings
@@ -35,6 +36,8 @@ _SCATTER_FRAMES = 96
 _BLOCK = 250_000
 # A star that moves by more than this [pix] is followed frame by frame from the start.
 _DRIFTING = 0.6
+# A defect moves the kernel's place, from which other defects are seen.
+_PATTERN_ROUNDS = 3
 
 
 class TemplateBuilder:
@@ -47,15 +50,23 @@ class TemplateBuilder:
     settings : Settings
         The parameters.
     values : ndarray, (n, n_pixels)
-        Used pixels of the sample; NaN where missing.
+        Used pixels of the sample; NaN where missing. `build` takes the fixed pattern off them.
     bad : Bad
         The missing ones.
     dead : ndarray, (n_pixels,), bool
         Pixels that are missing in most frames.
+    taken : ndarray, (n_pixels,), optional
+        The fixed pattern that was taken off the values already.
     """
 
     def __init__(
-        self, sample: Any, settings: Settings, values: np.ndarray, bad: Bad, dead: np.ndarray
+        self,
+        sample: Any,
+        settings: Settings,
+        values: np.ndarray,
+        bad: Bad,
+        dead: np.ndarray,
+        taken: np.ndarray | None = None,
     ) -> None:
         self.sample, self.settings = sample, settings
         self.values, self.bad, self.dead = values, bad, dead
@@ -70,6 +81,9 @@ class TemplateBuilder:
         self.residuals = values
         self.scatter = np.full(values.shape[1], np.nan)
         self.start = sample.x, sample.y
+        self.pattern = taken
+        self.defect, self.doubtful, self.suspect = np.zeros((3, values.shape[1]), bool)
+        self.response = np.ones(values.shape[1])
 
     def _ring(self) -> np.ndarray:
         """Background pixels to take the template's zero from."""
@@ -94,6 +108,8 @@ class TemplateBuilder:
             if shifts is not None:
                 image = self._registered(image, shifts)
                 template = self._template(image, noise)
+        if len(self.values) >= FEW:
+            image, template = self._without_pattern(image, template, noise, shifts)
         for step in range(3 if len(self.values) >= FEW else 1):
             self._fit(template, noise, shifts)
             noise = self._noise(image, self.residuals)
@@ -118,13 +134,16 @@ class TemplateBuilder:
         sample, layout = self.sample, self.layout
         box = layout.box
         full = np.full(box.shape, np.nan)
-        full.reshape(-1)[layout.index] = np.where(self.dead, np.nan, image)
+        full.reshape(-1)[layout.index] = np.where(self.dead | self.defect, np.nan, image)
         n_fit, fit = layout.n_fit, layout.fit
-        weights = np.where(self.dead[:n_fit], 0.0, 1.0 / noise.total[:n_fit])
+        unused = (self.dead | self.doubtful)[:n_fit]
+        weights = np.where(unused, 0.0, 1.0 / noise.total[:n_fit])
         if not noise.known:
             weights = np.where(weights > 0, 1.0 / np.median(noise.total[:n_fit]), 0.0)
+        # The kernel is placed without the defects.
+        whole = np.where((self.defect | self.suspect)[:n_fit], 0.0, weights)
         cut = np.nan_to_num(full[fit.y - box.y :, fit.x - box.x :][: fit.ny, : fit.nx])
-        grid = np.where(np.isfinite(image[:n_fit]), weights, 0.0).reshape(fit.ny, fit.nx)
+        grid = np.where(np.isfinite(image[:n_fit]), whole, 0.0).reshape(fit.ny, fit.nx)
         place = self._place(cut, grid)
         alone = (
             sample.kernel.kind not in ("gaussian", "empirical")
@@ -163,7 +182,84 @@ class TemplateBuilder:
             weights=weights,
             variance=noise.total[:n_fit],
             constant=self.constant,
+            response=self.response if self.defect.any() else None,
         )
+
+    def _without_pattern(
+        self, image: np.ndarray, template: Template, noise: Noise, shifts: np.ndarray | None
+    ) -> tuple[np.ndarray, Template]:
+        """Take what stays in every frame off the values and off the mean image."""
+        for _ in range(_PATTERN_ROUNDS):
+            defects = self.defect.sum()
+            rest, light = self._beside_kernel(image, template, shifts)
+            # The pixel of the core that fits least may have misled the kernel's place.
+            row, column = suspect(rest, light)
+            self.suspect = row * rest.shape[1] + column == self.layout.index
+            template = self._template(image, noise)
+            static = self._find_pattern(image, template, noise, shifts)
+            image = image - static
+            if shifts is not None and self.defect.any():
+                # A defect would leave its trace where the star has passed over it.
+                kept = self.values[:, self.defect]
+                self.values[:, self.defect] = np.nan
+                image = self._registered(image, shifts)
+                self.values[:, self.defect] = kept
+            template = self._template(image, noise)
+            if self.defect.sum() == defects:
+                break
+        self.suspect[:] = False
+        return image, self._template(image, noise)
+
+    def _beside_kernel(
+        self, image: np.ndarray, template: Template, shifts: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Give what frames have in common beside the kernel, and the kernel, each on the box."""
+        layout, box = self.layout, self.layout.box
+        u, v = np.arange(box.nx) + box.x - template.x, np.arange(box.ny) + box.y - template.y
+
+        def star(sx: float, sy: float) -> np.ndarray:
+            return template.image.flux * template.image.kernel.evaluate(u - sx, v - sy)
+
+        if shifts is None:
+            light = star(0.0, 0.0)
+            rest = image - light.reshape(-1)[layout.index]
+        else:
+            light, left = np.zeros(box.shape), self.values - self.level
+            for key, rows in by_node(np.stack(node_of(shifts[:, 0], shifts[:, 1]), axis=1)):
+                moved = star(STEP * key[0], STEP * key[1])
+                light += moved * (len(rows) / len(left))
+                left[rows] -= moved.reshape(-1)[layout.index]
+            rest = noise_model.column_median(left)
+        out = np.full(box.shape, np.nan)
+        out.reshape(-1)[layout.index] = np.where(self.dead, np.nan, rest)
+        return out, light
+
+    def _find_pattern(
+        self, image: np.ndarray, template: Template, noise: Noise, shifts: np.ndarray | None
+    ) -> np.ndarray:
+        """Find what stays in every frame, and take it off the values.
+
+        Where the star moves, it is what the frames have in common beside the kernel.
+        """
+        layout = self.layout
+        rest, light = self._beside_kernel(image, template, shifts)
+        variance = np.full(rest.shape, float(np.median(noise.total)) / len(self.values))
+        variance.reshape(-1)[layout.index] = noise.total / len(self.values)
+        sky = self.level + (self.settings.background_level or 0.0)
+        sky = max(sky, _sky_of(noise, image))
+        # Beside the bright parts of a defocused image are dark ones, as wrong as they are.
+        reach = 9 if self.sample.mode.weak_lens else 3
+        found = find_pattern(rest, light, sky, variance, reach=reach)
+        static, defect, response, doubtful = (
+            plane.reshape(-1)[layout.index]
+            for plane in (found.static, found.defect, found.response, found.doubtful)
+        )
+        self.response = np.where(defect & ~self.defect, response, self.response)
+        self.defect, self.doubtful = self.defect | defect, self.doubtful | doubtful
+        if static.any():
+            self.values -= static
+            self.pattern = static if self.pattern is None else self.pattern + static
+        return static
 
     def _place(self, cut: np.ndarray, weights: np.ndarray) -> Place:
         sample, fit = self.sample, self.layout.fit
@@ -205,6 +301,8 @@ class TemplateBuilder:
 
         # A given background is subtracted already; its photons are noise all the same.
         sky = self.level + (self.settings.background_level or 0.0)
+        if self.pattern is not None:
+            sky = sky + self.pattern
 
         def mean(name: str) -> np.ndarray:
             return known[name].reshape(-1)[layout.index] * factor**2
@@ -247,6 +345,8 @@ class TemplateBuilder:
     def _improved(self, template: Template, noise: Noise, *, again: bool) -> np.ndarray:
         """Add the mean residual, at the template's flux: the mean image without its blurring."""
         fit, residuals = self.fit, self.residuals
+        # Moved back with the star, a defect would come to lie on other pixels.
+        residuals[:, self.defect] = np.nan
         flux = np.where(fit.flux > 0, fit.flux, np.nan)[:, None]
         # Residuals are moved back by whole pixels. The fraction that is left blurs the correction
         # by a positive transfer function, so that a few rounds reach the same image.
@@ -349,6 +449,13 @@ class TemplateBuilder:
         strongest = np.abs(right).argmax(axis=1)
         right *= np.sign(right[np.arange(count), strongest])[:, None]
         return right / sigma
+
+
+def _sky_of(noise: Noise, star: np.ndarray) -> float:
+    """Sky a pixel by its photon noise: it may have been subtracted long before."""
+    lit = noise.star > 0.3 * noise.star.max()
+    slope = float(np.median(noise.star[lit] / np.maximum(star[lit], 1e-300)))
+    return float(np.median(noise.rest - noise.read)) / slope if slope > 0 else 0.0
 
 
 def _column_mean(values: np.ndarray) -> np.ndarray:

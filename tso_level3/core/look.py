@@ -116,8 +116,8 @@ def settle(sample: Sample, settings: Settings, *, empirical: bool = False) -> Pl
         )
     values[holes] = np.nan
 
-    def settled(values: np.ndarray) -> Plan:
-        builder = TemplateBuilder(sample, settings, values, bad, dead)
+    def settled(values: np.ndarray, taken: np.ndarray | None = None) -> Plan:
+        builder = TemplateBuilder(sample, settings, values, bad, dead, taken)
         template, noise = builder.build()
         plan = _assemble(sample, settings, template, noise, dead, builder, empirical)
         plan = dataclasses.replace(plan, components=builder.components(template, noise))
@@ -128,7 +128,9 @@ def settle(sample: Sample, settings: Settings, *, empirical: bool = False) -> Pl
     plan = settled(values)
     if settings.flicker == "none":
         return plan
-    return with_flicker(plan, sample, values, settings.flicker, settled)
+    # The builder took it off the values.
+    taken = plan.background.pattern
+    return with_flicker(plan, sample, values, settings.flicker, lambda fixed: settled(fixed, taken))
 
 
 def _assemble(
@@ -150,7 +152,7 @@ def _assemble(
     if len(builder.values) < FEW:
         scatter = np.array([np.sqrt(noise.total[r].mean()) if r.size else np.nan for r in rings])
     mode = settings.background if rings else "none"
-    good = (~dead[:n_fit]).astype(float)
+    good = (template.weights > 0).astype(float)
     grid = (np.arange(fit.x, fit.x + fit.nx), np.arange(fit.y, fit.y + fit.ny))
     kernel = sample.kernel
     if empirical:
@@ -174,6 +176,7 @@ def _assemble(
             levels,
             scatter,
             settings.background_level or 0.0,
+            builder.pattern,
         ),
         annuli=geometry.annuli,
         radii=geometry.radii,

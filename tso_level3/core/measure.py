@@ -29,7 +29,7 @@ def gather(
     index: np.ndarray,
     scale: float | np.ndarray,
     dq_mask: int,
-    background: float = 0.0,
+    background: float | np.ndarray = 0.0,
 ) -> tuple[np.ndarray, Bad]:
     """Take the used pixels out of a chunk.
 
@@ -43,7 +43,7 @@ def gather(
         Factor to the exposure's unit, on the box.
     dq_mask : int
         Data-quality bits that make a pixel bad.
-    background : float
+    background : float or ndarray, (n_pixels,)
         What is subtracted from every scaled pixel.
 
     Returns
@@ -64,7 +64,7 @@ def gather(
         values *= np.asarray(scale).reshape(-1)[index]
     elif scale != 1.0:
         values *= scale
-    if background:
+    if np.any(background):
         values -= background
     bad = _used(wrong, index)
     values[bad.frame, bad.pixel] = 0.0
@@ -149,7 +149,7 @@ def measure(pixels: Pixels, plan: Plan, scale: float | np.ndarray) -> Measuremen
     Measurement
         One row a frame.
     """
-    values, given = gather(pixels, plan.layout.index, scale, plan.dq_mask, plan.background.known)
+    values, given = gather(pixels, plan.layout.index, scale, plan.dq_mask, plan.background.offset)
     empty = np.zeros(len(values), bool)
     counts = np.bincount(given.frame[given.pixel < plan.layout.n_fit], minlength=len(values))
     empty |= counts > 0.7 * plan.layout.n_fit

@@ -191,6 +191,8 @@ class BackgroundPlan:
         residuals are those of their own mean.
     known : float
         A background that is not measured but given, a pixel.
+    pattern : ndarray, (n_pixels,), or None
+        What detector and sky leave in every frame, taken off before anything is measured.
     """
 
     mode: str
@@ -200,6 +202,12 @@ class BackgroundPlan:
     levels: np.ndarray
     scatter: np.ndarray | None = None
     known: float = 0.0
+    pattern: np.ndarray | None = None
+
+    @property
+    def offset(self) -> float | np.ndarray:
+        """What is taken off every frame, a number or (n_pixels,)."""
+        return self.known if self.pattern is None else self.known + self.pattern
 
 
 @dataclass(frozen=True, eq=False)

@@ -157,6 +157,8 @@ class Template:
         Variance of a pixel in the fit.
     constant : bool
         Whether a constant is fitted.
+    response : ndarray, (n_pixels,), or None
+        Response of the pixels to the star, which does not move with it; None where all are alike.
     """
 
     image: ShiftedImage
@@ -168,6 +170,7 @@ class Template:
     weights: np.ndarray
     variance: np.ndarray
     constant: bool = True
+    response: np.ndarray | None = None
     _kept: Kept = field(default_factory=Kept, init=False)
 
     @property
@@ -214,6 +217,8 @@ class Template:
             at(sx, sy, 1, 1, pixels),
             0.5 * at(sx, sy, 0, 2, pixels),
         ]
+        if self.response is not None:
+            terms = [self.response * term for term in terms]
         if self.constant:
             terms.append(np.ones(len(self.columns)))
         terms = np.stack(terms)
@@ -224,6 +229,8 @@ class Template:
         pixels = (self.columns[:n_fit], self.rows[:n_fit])
         factor = {(3, 0): -1 / 6, (2, 1): -1 / 2, (1, 2): -1 / 2, (0, 3): -1 / 6}
         third = np.stack([factor[o] * at(sx, sy, *o, pixels) for o in _THIRD])
+        if self.response is not None:
+            third *= self.response[:n_fit]
         return Node(terms, right, normal, covariance, covariance @ (right.T @ third.T))
 
 
