@@ -47,6 +47,7 @@ _SEARCH = 32.0
 # Widths [pix] of the Gaussians that are tried where the first is not convincing.
 _WIDER = (5.0, 8.0, 12.0, 20.0)
 _CONVINCING = 0.8
+_JWST = ("NIRCAM", "MIRI", "NIRISS", "NIRSPEC", "FGS")
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +136,7 @@ def first_look(
             position=expected,
             has_errors=exposure.has_errors and "errors" in drawn.variance,
             unit=exposure.unit,
+            flat_in_errors=exposure.optics.instrument in _JWST,
         )
         plan = settle(sample, settings, empirical=settings.kernel == "empirical")
     return _described(plan, found, mode, geometry.notes), wish_of(settings, mode, geometry)

@@ -27,6 +27,7 @@ class Flag(IntFlag):
     SETTLING = 1 << 16
     NOT_FINITE = 1 << 17
     NO_ERROR = 1 << 18
+    IMAGE_CHANGED = 1 << 19
 
 
 DESCRIPTIONS = {
@@ -49,6 +50,7 @@ DESCRIPTIONS = {
     Flag.SETTLING: "inside the settling ramp at the start of the exposure",
     Flag.NOT_FINITE: "a measured value is not finite",
     Flag.NO_ERROR: "no error is known: one frame without errors, in a unit that is no count",
+    Flag.IMAGE_CHANGED: "the star's image departs from the template; no outlier was taken out",
 }
 
 #: Data-quality bits of the JWST pipeline that a setting may name.

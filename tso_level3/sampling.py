@@ -50,9 +50,14 @@ def spread(n: int, count: int) -> np.ndarray:
     Returns
     -------
     ndarray, (at most count,), int
-        Their rows.
+        Their rows, the same whether they are counted from the first frame or from the last.
     """
-    return np.unique(np.linspace(0, n - 1, min(n, count)).round().astype(int))
+    count = min(n, count)
+    if n % 2 == 0 and count % 2 and count > 1:
+        # An even number of frames has none in the middle.
+        count -= 1
+    half = np.linspace(0, n - 1, count)[: (count + 1) // 2].round().astype(int)
+    return np.unique(np.concatenate([half, n - 1 - half]))
 
 
 def draw(

@@ -39,14 +39,29 @@ def test_parts_that_are_missing_come_from_their_neighbours():
 def test_error_of_the_flat_is_taken_out(flat):
     each = flat * np.random.default_rng(0).uniform(0.7, 1.3, N)
     signal = STAR + SKY
-    noise = from_errors(signal + READ**2 + (each * signal) ** 2, STAR, SKY)
+    noise = from_errors(signal + READ**2 + (each * signal) ** 2, STAR, SKY, flat=True)
     np.testing.assert_allclose(noise.total, signal + READ**2, rtol=0.12)
     assert np.median(noise.read) == pytest.approx(READ**2, rel=0.1)
 
 
 def test_gain_of_slopes_is_learned():
-    noise = from_errors(2.0 * (STAR + SKY) + READ**2, STAR, SKY)
+    noise = from_errors(2.0 * (STAR + SKY) + READ**2, STAR, SKY, flat=True)
     np.testing.assert_allclose(noise.star, 2.0 * STAR, rtol=0.05, atol=5.0)
+
+
+@pytest.mark.parametrize("pedestal", [500.0, 5000.0, -15.0])
+def test_a_pedestal_whose_photons_are_not_there_changes_no_error(pedestal):
+    # used to be taken for a sky whose errors are the flat's: errors 50 times too small, or none
+    for flat in (True, False):
+        noise = from_errors(STAR + SKY + READ**2, STAR, SKY + pedestal, flat=flat)
+        np.testing.assert_allclose(noise.total, STAR + SKY + READ**2, rtol=0.02)
+        np.testing.assert_allclose(noise.star, STAR, rtol=0.02, atol=1.0)
+
+
+def test_errors_that_hold_no_flat_are_taken_as_they_are():
+    square = STAR + SKY + READ**2 + (0.02 * STAR) ** 2
+    noise = from_errors(square, STAR, SKY, flat=False)
+    np.testing.assert_allclose(noise.total, square, rtol=1e-5)
 
 
 COLUMNS, ROWS = np.arange(N) % 30, np.arange(N) // 30

@@ -101,7 +101,11 @@ class TemplateBuilder:
         self.level = self._level(mean) if self.constant else 0.0
         image = mean - self.level
         shifts = None
-        noise = self._noise(image, None)
+        first = None
+        if not self.sample.has_errors and len(self.values) >= FEW:
+            # What neighbouring frames differ by holds neither the pattern nor slow changes.
+            first = np.diff(self.values, axis=0)[::2] / np.sqrt(2.0)
+        noise = self._noise(image, first)
         template = self._template(image, noise)
         if len(self.values) >= 2:
             shifts = self._drift(template)
@@ -311,7 +315,9 @@ class TemplateBuilder:
             poisson, read = mean("var_poisson"), mean("var_rnoise")
             if np.nanmedian(poisson + read) > 0:
                 return noise_model.from_parts(poisson, read, template, sky)
-        return noise_model.from_errors(mean("errors"), template, sky)
+        return noise_model.from_errors(
+            mean("errors"), template, sky, flat=self.sample.flat_in_errors
+        )
 
     def _with_limit(self, noise: Noise) -> Noise:
         """Add the limit of outliers: the larger of the noise and the scatter in time."""
@@ -454,6 +460,8 @@ class TemplateBuilder:
 def _sky_of(noise: Noise, star: np.ndarray) -> float:
     """Sky a pixel by its photon noise: it may have been subtracted long before."""
     lit = noise.star > 0.3 * noise.star.max()
+    if not lit.any():
+        return 0.0
     slope = float(np.median(noise.star[lit] / np.maximum(star[lit], 1e-300)))
     return float(np.median(noise.rest - noise.read)) / slope if slope > 0 else 0.0
 
@@ -474,7 +482,9 @@ def _columns(values: np.ndarray) -> list[slice]:
 def _scatter(residuals: np.ndarray) -> np.ndarray:
     """Estimate the scatter of columns about zero, from some of the frames."""
     rows = np.flatnonzero(np.isfinite(residuals).any(axis=1))
-    rows = rows[:: max(len(rows) // _SCATTER_FRAMES, 1)]
+    # From both ends: the same frames in reversed order.
+    taken = np.arange(0, len(rows), 2 * max(len(rows) // _SCATTER_FRAMES, 1) - 1)
+    rows = rows[np.unique(np.concatenate([taken, len(rows) - 1 - taken]))]
     out = np.full(residuals.shape[1], np.nan)
     for part in _columns(residuals) if len(rows) else ():
         out[part] = MAD * noise_model.column_median(np.abs(residuals[rows, part]))

@@ -28,6 +28,10 @@ __all__ = ["Sample", "settle"]
 
 log = logging.getLogger(__name__)
 
+# More pixels than this part are not constant by a defect.
+_MANY_CONSTANT = 0.2
+# Values in this part of the frames, all at the largest there is, are saturated.
+_SATURATES = 0.05
 # Pixels that are measured together.
 _BLOCK = 1_000_000
 
@@ -62,6 +66,8 @@ class Sample:
         Whether errors are known.
     unit : str
         Unit of the scaled pixels.
+    flat_in_errors : bool
+        Whether the errors hold that of the flat field, as those of the JWST pipeline do.
     """
 
     pixels: Pixels
@@ -77,6 +83,7 @@ class Sample:
     position: tuple[float, float]
     has_errors: bool
     unit: str
+    flat_in_errors: bool = False
 
 
 def settle(sample: Sample, settings: Settings, *, empirical: bool = False) -> Plan:
@@ -108,7 +115,7 @@ def settle(sample: Sample, settings: Settings, *, empirical: bool = False) -> Pl
     n = len(values)
     holes = np.zeros(values.shape, bool)
     holes[bad.frame, bad.pixel] = True
-    dead = holes.sum(axis=0) > 0.5 * n
+    dead = (holes.sum(axis=0) > 0.5 * n) | _constant(values, holes)
     if dead[: layout.n_fit].mean() > 0.7:
         raise ValueError(
             f"no good pixels around the star at ({sample.x:.1f}, {sample.y:.1f}): "
@@ -131,6 +138,27 @@ def settle(sample: Sample, settings: Settings, *, empirical: bool = False) -> Pl
     # The builder took it off the values.
     taken = plan.background.pattern
     return with_flicker(plan, sample, values, settings.flicker, lambda fixed: settled(fixed, taken))
+
+
+def _constant(values: np.ndarray, holes: np.ndarray) -> np.ndarray:
+    """Mark pixels that hold the same in every frame: clipped, saturated, masked by a number."""
+    n = len(values)
+    if n < FEW:
+        return np.zeros(values.shape[1], bool)
+    first = values[np.argmin(holes, axis=0), np.arange(values.shape[1])]
+    same = np.ones(values.shape[1], bool)
+    for row, lost in zip(values, holes, strict=True):
+        same &= (row == first) | lost
+    if same.mean() > _MANY_CONSTANT:
+        # Coarse digits make a quiet sky constant; frames are padded with zeros.
+        same &= first == 0.0
+    if not same.mean() < 0.5:
+        same[:] = False
+    # The largest value of all, again and again, is where something saturates or was clipped.
+    full = (values == np.nanmax(values)).sum(axis=0)
+    if full.sum() > max(_SATURATES * n, FEW):
+        same |= full > _SATURATES / 2 * n
+    return same
 
 
 def _assemble(

@@ -193,6 +193,7 @@ def _numbers(
     flags[~gauss.ok] |= np.uint32(Flag.GAUSS_FAILED)
     flags[~fit.ok] |= np.uint32(Flag.PSF_FAILED)
     flags[repaired.outlier] |= np.uint32(Flag.OUTLIER)
+    flags[repaired.changed] |= np.uint32(Flag.IMAGE_CHANGED)
     flags[empty] |= np.uint32(Flag.ALL_BAD)
 
     center = _centers(psf, gauss.parameters, cc, plan)

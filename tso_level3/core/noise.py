@@ -121,8 +121,10 @@ def from_parts(poisson: np.ndarray, read: np.ndarray, template: np.ndarray, leve
     return _noise(star, poisson - star + read, read, True)
 
 
-def from_errors(square: np.ndarray, template: np.ndarray, level: float) -> Noise:
-    """Make the noise from total errors, whose part by the flat field is found and taken out.
+def from_errors(
+    square: np.ndarray, template: np.ndarray, level: float | np.ndarray, *, flat: bool
+) -> Noise:
+    """Make the noise from total errors.
 
     Parameters
     ----------
@@ -130,8 +132,11 @@ def from_errors(square: np.ndarray, template: np.ndarray, level: float) -> Noise
         Mean squared error of each pixel; NaN where unknown.
     template : ndarray, (n,)
         The star's mean image, net of background.
-    level : float
-        The background under it.
+    level : float or ndarray, (n,)
+        What lies under it: where its photons are in the errors, the rest is read noise.
+    flat : bool
+        Whether the error of the flat field is part of the errors: it is found and taken out.
+        Otherwise they are taken as they are.
 
     Returns
     -------
@@ -140,32 +145,37 @@ def from_errors(square: np.ndarray, template: np.ndarray, level: float) -> Noise
 
     Notes
     -----
-    Photon noise goes with the signal, the flat field's error with its square: the two are told
-    apart by a fit over all pixels, ``square = k signal^2 + a signal + r^2``. Where the first is
-    more than a tenth of the rest, the fit's ``a signal + r^2`` stands for the pixel's own value.
+    Photon noise goes with the star's signal T, the flat field's error with its square: they are
+    told apart by a fit over all pixels, ``square = k T^2 + a T + c``. The constant stands for sky
+    and reading: what lies under the star need not be a sky whose photons are in the errors. Where
+    the flat's part is more than a tenth of the rest, the fit's ``a T + c`` stands for the pixel's
+    own value.
     """
-    signal = np.maximum(template + level, 0.0)
+    signal = np.maximum(np.nan_to_num(template), 0.0)
     good = np.isfinite(square) & (square > 0)
     if good.sum() < 10:
-        return _noise(np.zeros_like(signal), np.where(good, square, 1.0), square * 0.0, True)
-    design = np.stack([signal**2, signal, np.ones_like(signal)], axis=1)
+        usual = float(np.median(square[good])) if good.any() else 1.0
+        return _noise(np.zeros_like(signal), np.where(good, square, usual), square * 0.0, True)
+    design = np.stack([signal, np.ones_like(signal), signal**2], axis=1)[:, : 3 if flat else 2]
     found = np.zeros(3)
     for _ in range(_ROUNDS):
         # The flat's error differs from pixel to pixel: where it is much of the whole, the pixel
         # says little of the rest.
-        doubt = np.hypot(_ALIKE, _UNLIKE * found[0] * signal[good] ** 2 / square[good])
+        doubt = np.hypot(_ALIKE, _UNLIKE * found[2] * signal[good] ** 2 / square[good])
         weight = 1.0 / (square[good] * doubt)
         part = design[good] * weight[:, None]
         scale = np.sqrt(np.mean(part**2, axis=0)) + 1e-300
-        found = nonnegative(part / scale, square[good] * weight) / scale
-    flat = found[0] * signal**2
-    model = found[1] * signal + found[2]
-    total = np.where(good & (flat < _SMALL * model), square - flat, model)
-    total = np.maximum(total, 0.3 * model)
-    share = np.where(signal > 0, np.clip(template / np.maximum(signal, 1e-300), 0, 1), 0.0)
-    star = np.minimum(share * found[1] * signal, total)
-    read = np.full_like(total, found[2])
-    return _noise(star, total - star, read, True)
+        found[: len(scale)] = nonnegative(part / scale, square[good] * weight) / scale
+    model, fixed = found[0] * signal + found[1], found[2] * signal**2
+    if flat:
+        total = np.where(good & (fixed < _SMALL * model), square - fixed, model)
+        # No pixel's error is all the flat's.
+        total = np.maximum(total, 0.3 * model)
+    else:
+        total = np.where(good, square, model)
+    star = np.minimum(found[0] * signal, total)
+    sky = found[0] * np.maximum(level, 0.0)
+    return _noise(star, total - star, np.where(sky < found[1], found[1] - sky, found[1]), True)
 
 
 def with_changes(limit: np.ndarray, departures: np.ndarray, sigma: float) -> np.ndarray:

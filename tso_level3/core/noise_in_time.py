@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tso_level3.core.noise import column_median, robust_scatter
+from tso_level3.core.noise import column_median
 from tso_level3.core.nonnegative import nonnegative
 from tso_level3.core.plan import Noise
 from tso_level3.core.robust import MAD
@@ -18,9 +18,10 @@ __all__ = ["from_frames"]
 
 _ENOUGH_PIXELS = 10
 _ROUNDS = 8
-# With fewer frames a median absolute deviation says less than a variance without outliers.
-_MANY = 100
 _OUTLIER = 5.0
+# Changes of the image are looked for where the star is more than this part of its peak, in this
+# many frames or more; they are no more than this many, each beyond the edge by this factor.
+_NEAR_STAR, _FEWEST, _MOST_CHANGES, _EDGE = 1e-3, 24, 8, 1.5
 
 
 def from_frames(
@@ -55,21 +56,29 @@ def from_frames(
     """
     frames = np.flatnonzero(np.isfinite(residuals).any(axis=1))
     star = np.maximum(np.nan_to_num(template), 0.0)
+    # Frames without any noise have that of their digits.
+    least = max((1e-9 * star.max(initial=0.0)) ** 2, 1e-300)
     if len(frames) < 2:
         rest = _between_neighbours(template, ring, columns, rows) ** 2
         photons = star if electrons else np.zeros_like(star)
-        return _law(photons, np.full_like(star, rest), electrons)
+        return _law(photons, np.full_like(star, rest), electrons, least)
     square, count = _in_time(residuals, frames, star)
     good = np.isfinite(square) & (count > 1)
     if good.sum() < _ENOUGH_PIXELS or not square[good].max() > 0:
         return _law(np.zeros_like(star), np.ones_like(star), False)
     slope, constant = _fitted(square[good], star[good], count[good] - 1.0)
-    return _law(slope * star, np.full_like(star, constant), True)
+    law = slope * star + constant
+    still = _without_changes(residuals[frames], law, star)
+    if still is not None:
+        square, count = _in_time(still, np.arange(len(frames)), star)
+        good = np.isfinite(square) & (count > 1)
+        slope, constant = _fitted(square[good], star[good], count[good] - 1.0)
+    return _law(slope * star, np.full_like(star, constant), True, least)
 
 
-def _law(star: np.ndarray, rest: np.ndarray, stated: bool) -> Noise:
+def _law(star: np.ndarray, rest: np.ndarray, stated: bool, least: float = 1e-300) -> Noise:
     floor = 1e-6 * np.median(star + rest) if star.size else 0.0
-    rest = np.maximum(rest, max(floor, 1e-300))
+    rest = np.maximum(rest, max(floor, least))
     zero = np.zeros_like(rest)
     return Noise(star, rest, zero, np.sqrt(star + rest), False, stated)
 
@@ -98,13 +107,45 @@ def _between_neighbours(
     return float(values.std()) if values.size > 1 else 1.0
 
 
+def _without_changes(
+    residuals: np.ndarray, variance: np.ndarray, star: np.ndarray
+) -> np.ndarray | None:
+    """Take out of residuals what many pixels share: motion, seeing. None where there is nothing.
+
+    Noise is independent from pixel to pixel; the eigenvalues of its covariance end at a known
+    edge (Marchenko & Pastur 1967, doi:10.1070/SM1967v001n04ABEH001994).
+    """
+    near = np.flatnonzero(star > _NEAR_STAR * star.max(initial=0.0))
+    n = len(residuals)
+    if near.size < _ENOUGH_PIXELS or n < _FEWEST:
+        return None
+    sigma = np.sqrt(variance[near])
+    scaled = np.nan_to_num(residuals[:, near] / sigma)
+    values, vectors = np.linalg.eigh(scaled @ scaled.T)
+    rank = min(n, near.size) - 1
+    values, vectors = values[::-1][:rank], vectors[:, ::-1][:, :rank]
+    bulk = float(values[rank // 5 :].mean())
+    if not bulk > 0:
+        return None
+    # The mean of the bulk is no more than that of all; the edge follows from the shape.
+    edge = bulk * (1.0 + np.sqrt(n / near.size)) ** 2 / max(n / near.size, 1.0)
+    many = int((values[:_MOST_CHANGES] > _EDGE * edge).sum())
+    if many == 0:
+        return None
+    own = vectors[:, :many]
+    still = residuals.copy()
+    still[:, near] -= sigma * (own @ (own.T @ scaled))
+    still[:, near] *= np.sqrt(n / (n - many))
+    still[~np.isfinite(residuals)] = np.nan
+    return still
+
+
 def _in_time(
     residuals: np.ndarray, frames: np.ndarray, star: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Variance of each pixel about its own mean, and on how many frames it rests."""
     part = residuals[frames]
-    if len(frames) >= _MANY:
-        return robust_scatter(part) ** 2, np.isfinite(part).sum(axis=0).astype(float)
+    # No median absolute deviation: where digits are coarse that is zero.
     square, count = _variance(part)
     good = np.isfinite(square) & (count > 1)
     if len(frames) > 2 and good.sum() >= _ENOUGH_PIXELS and square[good].max() > 0:

@@ -3,8 +3,10 @@
 Pixels are missing where the input says so, and where a frame departs from the fitted model by
 more than the noise allows (cosmic rays). Fit and finding alternate: a bright spike spoils the fit
 and makes its neighbours look bad, so only hits above a part of the strongest are taken out before
-the next fit, and those that no longer stand out are released. A frame in which very many pixels
-depart was not hit: the star's image has changed (a mirror segment tilted). It is left as it is.
+the next fit, and those that no longer stand out are released. A frame was not hit where very many
+pixels depart, or where those that are left do not fit either, or where pixels of the core depart
+that no ray would change together: the star's image has changed (seeing, a tilted mirror
+segment). It is left as it is.
 """
 
 from __future__ import annotations
@@ -24,6 +26,16 @@ _SETTLED = 400_000
 # More departures than this part of the subframe, and than this number, are a change of the image.
 _CHANGED = 0.02
 _CHANGED_PIXELS = 12
+# Pixels with more than this part of the template's peak are its core.
+_CORE = 0.1
+# A ray changes no more pixels of the core than this, makes all of them brighter, and where it
+# changes several one of them by this part of the star's light there.
+_COMPACT, _STRONG = 4, 0.3
+# Other hits may replace no more than the first part of the star's flux, and more than two pixels
+# of the core no more than the second.
+_REPLACED, _MUCH = 0.02, 0.1
+# What is left in the core is as large as its limit; this much more is no noise.
+_UNLIKE = 1.5
 _STATE = ("nodes", "coefficients", "flux", "x", "y", "covariance", "ok")
 
 
@@ -43,6 +55,8 @@ class Repaired:
         Missing pixels, outliers included.
     outlier : ndarray, (n,), bool
         Whether the frame has an outlier in time.
+    changed : ndarray, (n,), bool
+        Whether the star's image is not that of the template: no outlier was taken out.
     """
 
     fit: Fit
@@ -50,6 +64,7 @@ class Repaired:
     model_at_bad: np.ndarray
     bad: Bad
     outlier: np.ndarray
+    changed: np.ndarray
 
 
 def find_and_fit(
@@ -89,7 +104,7 @@ def find_and_fit(
     residuals, beyond = _less_model(images, fit, template, sigma * limit if sigma > 0 else None)
     residuals[given.frame, given.pixel] = 0.0
     beyond[given.frame, given.pixel] = False
-    outlier = np.zeros(n, bool)
+    outlier, changed = np.zeros((2, n), bool)
     bad = given
     if sigma > 0:
         hits = Bad.of(beyond)
@@ -101,13 +116,15 @@ def find_and_fit(
         # In parts, each of which is copied some times.
         step = max(1, _SETTLED // images.shape[1])
         for some in (rows[first : first + step] for first in range(0, rows.size, step)):
-            found = _settle(template, images, given, limit, sigma, some, fit, residuals)
+            found, changed[some] = _settle(
+                template, images, given, limit, sigma, some, fit, residuals
+            )
             bad = bad.join(found)
             outlier[found.frame] = True
     images[bad.frame, bad.pixel] = 0.0
     residuals[bad.frame, bad.pixel] = 0.0
     at_bad = np.einsum("kj,kj->k", fit.terms_at(template, bad), fit.coefficients[bad.frame])
-    return Repaired(fit, residuals, at_bad, bad, outlier)
+    return Repaired(fit, residuals, at_bad, bad, outlier, changed)
 
 
 def _hits(residuals: np.ndarray, limit: np.ndarray, sigma: float) -> Bad:
@@ -153,8 +170,11 @@ def _settle(
     rows: np.ndarray,
     fit: Fit,
     residuals: np.ndarray,
-) -> Bad:
-    """Alternate fit and finding for the frames hit inside the subframe; update their fits."""
+) -> tuple[Bad, np.ndarray]:
+    """Alternate fit and finding for the frames hit inside the subframe; update their fits.
+
+    Returns what was found, and which of the frames have changed instead.
+    """
     n, n_fit = len(images), len(template.weights)
     known = given.select(rows, n)
     start = np.stack([fit.x[rows], fit.y[rows]], axis=1)
@@ -163,21 +183,48 @@ def _settle(
     again, found = _alternate(
         template, images[rows, :n_fit], known, limit, sigma, residuals[rows, :n_fit], start
     )
-    count = np.bincount(found.frame, minlength=len(rows))
-    changed = count > max(_CHANGED * n_fit, _CHANGED_PIXELS)
+    full = again.model(template)
+    np.subtract(images[rows], full, out=full)
+    full[known.frame, known.pixel] = 0.0
+    changed = _have_changed(template, full[:, :n_fit], found, limit[:n_fit])
     for name, old in before.items():
         new = getattr(again, name)
         getattr(fit, name)[rows] = np.where(changed.reshape(-1, *[1] * (old.ndim - 1)), old, new)
     # Pixels outside the subframe do not matter to the fit: they are tested when it is settled.
     kept = np.flatnonzero(~changed)
-    full = again.model(template)
-    np.subtract(images[rows], full, out=full)
-    full[known.frame, known.pixel] = 0.0
     residuals[rows[kept]] = full[kept]
     outside = _hits(full[:, n_fit:], limit[n_fit:], sigma)
     found = found.join(Bad(outside.frame, outside.pixel + n_fit))
     found = _drop(found, np.flatnonzero(changed))
-    return Bad(rows[found.frame], found.pixel)
+    return Bad(rows[found.frame], found.pixel), changed
+
+
+def _have_changed(
+    template: Template, residuals: np.ndarray, found: Bad, limit: np.ndarray
+) -> np.ndarray:
+    """Tell which frames were not hit, but hold an image that is not that of the template."""
+    n, n_fit = residuals.shape
+    star = np.maximum(template.node((0, 0)).terms[0, :n_fit], 0.0)
+    core = star > _CORE * star.max()
+    hits = found.frame[core[found.pixel]]
+    count = np.bincount(found.frame, minlength=n)
+    changed = count > max(_CHANGED * n_fit, _CHANGED_PIXELS)
+    # A pixel that is dark for once, or many at a time, is not the work of one ray.
+    away = residuals[found.frame, found.pixel]
+    dark = np.bincount(found.frame[(away < 0) & core[found.pixel]], minlength=n) > 1
+    several = np.bincount(hits, minlength=n)
+    strong = away > _STRONG * star[found.pixel]
+    weak = (several > 1) & (np.bincount(found.frame[strong], minlength=n) == 0)
+    spread = dark | weak | (several > _COMPACT)
+    replaced = np.bincount(found.frame, star[found.pixel], minlength=n) / max(star.sum(), 1e-300)
+    changed |= (spread & (replaced > _REPLACED)) | ((several > 2) & (replaced > _MUCH))
+    # Without what was found the core fits a frame that was hit.
+    use = core & np.isfinite(limit)
+    left = residuals[:, use] / limit[use]
+    left[found.frame[use[found.pixel]], (np.cumsum(use) - 1)[found.pixel[use[found.pixel]]]] = 0.0
+    many = np.maximum(use.sum() - several, 1)
+    changed |= (count > 0) & ((left**2).sum(axis=1) > _UNLIKE**2 * many)
+    return changed
 
 
 def _alternate(
