@@ -156,7 +156,9 @@ def from_errors(
     if good.sum() < 10:
         usual = float(np.median(square[good])) if good.any() else 1.0
         return _noise(np.zeros_like(signal), np.where(good, square, usual), square * 0.0, True)
-    design = np.stack([signal, np.ones_like(signal), signal**2], axis=1)[:, : 3 if flat else 2]
+    # Pixels below the level that was taken off have less noise than those at it.
+    design = np.stack([np.nan_to_num(template), np.ones_like(signal), signal**2], axis=1)
+    design = design[:, : 3 if flat else 2]
     found = np.zeros(3)
     for _ in range(_ROUNDS):
         # The flat's error differs from pixel to pixel: where it is much of the whole, the pixel
@@ -166,7 +168,8 @@ def from_errors(
         part = design[good] * weight[:, None]
         scale = np.sqrt(np.mean(part**2, axis=0)) + 1e-300
         found[: len(scale)] = nonnegative(part / scale, square[good] * weight) / scale
-    model, fixed = found[0] * signal + found[1], found[2] * signal**2
+    fixed = found[2] * signal**2
+    model = np.maximum(found[0] * np.nan_to_num(template) + found[1], 0.3 * found[1])
     if flat:
         total = np.where(good & (fixed < _SMALL * model), square - fixed, model)
         # No pixel's error is all the flat's.
