@@ -167,10 +167,16 @@ APERTURES: tuple[Column, ...] = (
 )
 
 EVENTS: tuple[Column, ...] = (
-    _c("integration", "", "row of the first integration affected, from 0", dtype="i4"),
+    _c(
+        "integration", "", "number of the first integration affected, as in light_curve", dtype="i4"
+    ),
     _c("kind", "", "tilt, jump, antenna or settling", dtype="U8"),
     _c("significance", "", "signal-to-noise of the step"),
-    _c("size", "", "relative change of the flux in the quoted aperture"),
+    *_with_error(
+        "size",
+        "",
+        "relative change of the quoted flux, of what is out of transit where that is known",
+    ),
     _c("time", "d", "time of the first integration affected"),
 )
 

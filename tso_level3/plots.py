@@ -11,6 +11,7 @@ import numpy as np
 from tso_level3.atomic import replacing
 from tso_level3.core.robust import MAD, robust
 from tso_level3.flags import Flag
+from tso_level3.tables import rows_of_events
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -256,14 +257,15 @@ def _mark_flags(axis: Axes, model: TSOLightCurveModel, times: np.ndarray, flux: 
 
 
 def _mark_events(axes: list[Axes], model: TSOLightCurveModel, times: np.ndarray) -> None:
-    for event in model.events:
-        row = int(event["integration"])
-        if event["kind"] == "settling" or not 0 <= row < len(times):
+    for event, row in zip(model.events, rows_of_events(model.light_curve, model.events)):
+        if event["kind"] == "settling" or row < 0:
             continue
+        known = np.isfinite([event["size"], event["size_err"]]).all()
+        size = f" {1e6 * event['size']:+.0f} ± {1e6 * event['size_err']:.0f} ppm" if known else ""
         for axis in axes:
             axis.axvline(times[row], color=_RED, lw=1, ls="--", alpha=0.8)
         axes[0].annotate(
-            f"{event['kind']} {float(event['size']) * 1e6:+.0f} ppm",
+            f"{event['kind']}{size}",
             (times[row], 0.95),
             xycoords=("data", "axes fraction"),
             xytext=(4, 0),
@@ -358,10 +360,10 @@ def _write_facts(axis: Axes, model: TSOLightCurveModel) -> None:
             f"red noise: {float(row['red_noise']):.2f}",
         ]
     flux = model.flux
-    # From differences of neighbours: the transit is no scatter.
+    # From second differences: neither a transit nor its ingress is scatter.
     finite = flux[np.isfinite(flux)]
-    if len(finite) > 2:
-        step = robust(np.diff(finite)) / np.sqrt(2.0) / abs(np.median(finite))
+    if len(finite) > 4:
+        step = robust(np.diff(finite, n=2)) / np.sqrt(6.0) / abs(np.median(finite))
         lines.append(f"point to point: {step * 1e6:.0f} ppm")
     lines.append(f"integrations: {len(flux)}")
     marked = int(np.bitwise_or.reduce([int(bits) for bits, *_ in _MARKED]))
