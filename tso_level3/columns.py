@@ -137,7 +137,11 @@ LIGHT_CURVE: tuple[Column, ...] = (
 _NOISE = (
     _c("flux", "flux", "median flux"),
     _c("scatter", "", "measured relative scatter, robust, after regression on the centres"),
-    _c("scatter_raw", "", "measured relative scatter, robust, of first differences"),
+    _c(
+        "scatter_raw",
+        "",
+        "measured relative scatter, robust, of first differences less the local slope",
+    ),
     _c("scatter_binned", "", "measured relative scatter in bins of about 10 minutes"),
     _c("expected", "", "expected relative scatter: photon, read and background noise together"),
     _c("photon_noise", "", "expected relative photon noise"),

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tso_level3.atomic import replacing
-from tso_level3.core.robust import MAD, robust
+from tso_level3.core.robust import MAD
 from tso_level3.flags import Flag
+from tso_level3.product_rows import out_of_transit
 from tso_level3.tables import rows_of_events
 
 if TYPE_CHECKING:
@@ -156,8 +157,8 @@ def _bin_width(times: np.ndarray, minute: float) -> tuple[float, str]:
 
 def _draw_flux(axis: Axes, model: TSOLightCurveModel, times: np.ndarray, minute: float) -> None:
     flux, error = model.flux, model.flux_err
-    median = np.nanmedian(flux) if np.isfinite(flux).any() else 1.0
-    flux, error = flux / median, error / abs(median)
+    level = _level(model, flux)
+    flux, error = flux / level, error / abs(level)
     size = 3 if len(flux) > 300 else 6
     axis.plot(times, flux, ".", color=_GREY, ms=size, alpha=0.5, label="integrations", zorder=1)
     _typical_error(axis, error)
@@ -182,6 +183,15 @@ def _draw_flux(axis: Axes, model: TSOLightCurveModel, times: np.ndarray, minute:
     axis.ticklabel_format(axis="y", useOffset=False)
     # Above the axes, where it hides no point.
     axis.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=6, fontsize=8, frameon=False)
+
+
+def _level(model: TSOLightCurveModel, flux: np.ndarray) -> float:
+    """Median of the flux, out of transit where that is known."""
+    out = out_of_transit(model)
+    for rows in (out, np.ones(len(flux), bool)):
+        if rows is not None and np.isfinite(flux[rows]).any():
+            return float(np.nanmedian(flux[rows]))
+    return 1.0
 
 
 def _set_limits(axis: Axes, flux: np.ndarray, error: np.ndarray) -> None:
@@ -359,13 +369,7 @@ def _write_facts(axis: Axes, model: TSOLightCurveModel) -> None:
             f"ratio: {float(row['ratio']):.2f}",
             f"red noise: {float(row['red_noise']):.2f}",
         ]
-    flux = model.flux
-    # From second differences: neither a transit nor its ingress is scatter.
-    finite = flux[np.isfinite(flux)]
-    if len(finite) > 4:
-        step = robust(np.diff(finite, n=2)) / np.sqrt(6.0) / abs(np.median(finite))
-        lines.append(f"point to point: {step * 1e6:.0f} ppm")
-    lines.append(f"integrations: {len(flux)}")
+    lines.append(f"integrations: {len(model)}")
     marked = int(np.bitwise_or.reduce([int(bits) for bits, *_ in _MARKED]))
     flags = np.asarray(model.light_curve["flags"]).astype(np.int64)
     lines.append(f"marked: {int(((flags & marked) != 0).sum())}")

@@ -13,7 +13,6 @@ from tso_level3.flags import Flag
 from tso_level3.quality.noise import (
     Centres,
     bin_size,
-    counted,
     scatter_about,
     time_averaging,
 )
@@ -22,7 +21,7 @@ from tso_level3.tables import expand_files, files_table, rows_of_events
 if TYPE_CHECKING:
     from tso_level3.product import TSOLightCurveModel
 
-__all__ = ["TIME_SCALES", "days", "take", "transit_of"]
+__all__ = ["TIME_SCALES", "days", "out_of_transit", "take", "transit_of"]
 
 #: The astropy scale of each scale of the column ``time``.
 TIME_SCALES = {"BMJD_TDB": "tdb", "MJD_UTC": "utc"}
@@ -57,15 +56,34 @@ def days(value: Any, scale: str) -> float | list[float]:
     return float(value)
 
 
-def transit_of(model: TSOLightCurveModel, time: np.ndarray) -> list[float] | None:
+def out_of_transit(model: TSOLightCurveModel) -> np.ndarray | None:
+    """Mark the integrations that the setting ``out_of_transit`` names.
+
+    Parameters
+    ----------
+    model : TSOLightCurveModel
+        The product.
+
+    Returns
+    -------
+    ndarray, (n_int,), bool, or None
+        True for those out of transit; None where the setting was not given.
+    """
+    windows = model.meta.tso_level3.instance.get("settings", {}).get("out_of_transit", "none")
+    if isinstance(windows, str):
+        return None
+    time = np.asarray(model.light_curve["time"], dtype=float)
+    inside = [(time >= start) & (time <= end) for start, end in zip(windows[::2], windows[1::2])]
+    return np.any(inside, axis=0)
+
+
+def transit_of(model: TSOLightCurveModel) -> list[float] | None:
     """Give the windows that the setting ``out_of_transit`` leaves out.
 
     Parameters
     ----------
     model : TSOLightCurveModel
         The product.
-    time : ndarray, (n_int,)
-        Times of its rows.
 
     Returns
     -------
@@ -73,14 +91,16 @@ def transit_of(model: TSOLightCurveModel, time: np.ndarray) -> list[float] | Non
         Start and end of each run of integrations that are in transit; None where the setting was
         not given.
     """
-    windows = _windows(model)
-    if windows is None:
+    out = out_of_transit(model)
+    if out is None:
         return None
+    time = np.asarray(model.light_curve["time"], dtype=float)
     order = np.argsort(time)
-    time = time[order][np.isfinite(time[order])]
-    inside = np.concatenate([[False], ~counted(time, windows), [False]])
+    order = order[np.isfinite(time[order])]
+    inside = np.concatenate([[False], ~out[order], [False]])
     first, last = np.flatnonzero(np.diff(inside.astype(int))).reshape(-1, 2).T
-    return [float(t) for pair in zip(time[first], time[last - 1]) for t in pair]
+    time = time[order]
+    return [float(day) for pair in zip(time[first], time[last - 1]) for day in pair]
 
 
 def take(model: TSOLightCurveModel, rows: Any) -> TSOLightCurveModel:
@@ -133,11 +153,6 @@ def take(model: TSOLightCurveModel, rows: Any) -> TSOLightCurveModel:
     return out
 
 
-def _windows(model: TSOLightCurveModel) -> tuple[float, ...] | None:
-    found = model.meta.tso_level3.instance.get("settings", {}).get("out_of_transit", "none")
-    return None if isinstance(found, str) or found is None else tuple(found)
-
-
 def _events(light_curve: Table, events: Table, place: np.ndarray) -> Table:
     first = rows_of_events(light_curve, events)
     keep = np.isin(first, place)
@@ -164,11 +179,8 @@ def _measure_noise(model: TSOLightCurveModel) -> None:
     """Measure the scatter of the apertures anew, as a run does."""
     table, apertures = model.light_curve, model.apertures
     time = np.asarray(table["time"], dtype=float)
-    try:
-        use = counted(time, _windows(model))
-    except ValueError:
-        # All is in transit: there is no noise that could be known.
-        use = np.zeros(len(time), dtype=bool)
+    use = out_of_transit(model)
+    use = np.ones(len(time), dtype=bool) if use is None else use
     centres = Centres(*(np.asarray(table[f"psf_{axis}"], dtype=float) for axis in "xy"))
     size = bin_size(time, int(use.sum()))
     for row in apertures:

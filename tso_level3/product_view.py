@@ -193,7 +193,7 @@ class ProductView:
             named |= {f"component_{k + 1}": values[:, k] for k in range(values.shape[1])}
         time = self._time
         if window is None:
-            window = transit_of(self, time)
+            window = transit_of(self)
             if window is None:
                 log.warning(
                     "detrended: without a window an eclipse or transit is fitted away in part; "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tso_level3.core.robust import robust
+from tso_level3.core.robust import point_to_point, robust
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -59,8 +59,8 @@ class Detrended:
         Relative rms of the integrations in the fit, weighted as they were there, about their mean
         before and about the model after. A transit that no window leaves out is in it.
     noise_before, noise_after : float
-        Relative scatter from one integration to the next, outside the window, from second
-        differences without outliers: no trend, and neither ingress nor egress, is in it.
+        Relative scatter from one integration to the next, outside the window: no trend, and
+        neither ingress nor egress, is in it. NaN for fewer than five integrations.
     """
 
     time: np.ndarray
@@ -237,12 +237,8 @@ def _fit(
 
 
 def _noise(values: np.ndarray, time: np.ndarray) -> float:
-    """Relative scatter from one integration to the next; NaN for fewer than five."""
-    steps = np.diff(values[np.argsort(time, kind="stable")], n=2)
-    steps = steps[np.abs(steps) <= _CLIP * robust(steps)]
-    if len(steps) < 3:
-        return np.nan
-    return float(np.sqrt(np.mean(steps**2) / 6.0) / abs(np.median(values)))
+    """Relative scatter from one integration to the next."""
+    return point_to_point(values[np.argsort(time, kind="stable")]) / abs(np.median(values))
 
 
 def _usable(
