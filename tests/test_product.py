@@ -853,6 +853,16 @@ def test_noise_of_a_selection_is_measured_in_it():
     assert model[:300].apertures["ratio"][1] == pytest.approx(quiet / NOISE)
 
 
+def test_noise_of_a_selection_in_transit(result):
+    """Of rows that out_of_transit leaves out the scatter is known all the same."""
+    time = result.light_curve["time"]
+    edges = np.quantile(time, [0.0, 0.3, 0.7, 1.0])
+    settings = result.info["settings"] | {"out_of_transit": edges.tolist()}
+    model = build(dataclasses.replace(result, info=result.info | {"settings": settings}))
+    inside = model.between(edges[1] + 0.001, edges[2] - 0.001)
+    assert inside.apertures["scatter"][1] == pytest.approx(NOISE, rel=0.5)
+
+
 def test_no_row_left(model):
     with pytest.raises(ValueError, match="expected some of the 200 rows"):
         _ = model[500:600]

@@ -25,6 +25,8 @@ __all__ = ["TIME_SCALES", "days", "out_of_transit", "take", "transit_of"]
 
 #: The astropy scale of each scale of the column ``time``.
 TIME_SCALES = {"BMJD_TDB": "tdb", "MJD_UTC": "utc"}
+# Fewer integrations out of transit have no scatter.
+_FEW = 6
 
 
 def days(value: Any, scale: str) -> float | list[float]:
@@ -180,7 +182,9 @@ def _measure_noise(model: TSOLightCurveModel) -> None:
     table, apertures = model.light_curve, model.apertures
     time = np.asarray(table["time"], dtype=float)
     use = out_of_transit(model)
-    use = np.ones(len(time), dtype=bool) if use is None else use
+    if use is None or use.sum() < _FEW:
+        # Of a selection in transit the scatter is that in transit.
+        use = np.ones(len(time), dtype=bool)
     centres = Centres(*(np.asarray(table[f"psf_{axis}"], dtype=float) for axis in "xy"))
     size = bin_size(time, int(use.sum()))
     for row in apertures:

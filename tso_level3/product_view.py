@@ -32,7 +32,9 @@ class ProductView:
         if not name.startswith("_") and name not in _SET_BY_HOSTS:
             nodes = self._schema.get("properties", {})
             if hasattr(type(self), name):
-                raise AttributeError(f"{name}: cannot be set: it follows from the product's tables")
+                worked_out = isinstance(getattr(type(self), name), property)
+                why = "it follows from the product's tables" if worked_out else "it is a method"
+                raise AttributeError(f"{name}: cannot be set, {why}")
             if name not in nodes:
                 near = difflib.get_close_matches(name, [*nodes, *_properties(type(self))], n=1)
                 hint = f"; {near[0]!r} is the nearest" if near else ""

@@ -30,7 +30,7 @@ examples:
 
 #: Fields of `Simulation` that are options of their own, and what they are.
 IMPORTANT = {
-    "n_int": "number of integrations; by default 5 million pixels, 60 to 1200",
+    "n_int": "number of integrations; by default as many as make 5 million pixels",
     "segments": "number of files the exposure is cut into",
     "flux": "electrons of the star in an integration",
     "background": "sky [electron per pixel and integration]",
@@ -83,7 +83,9 @@ def add_arguments(parser: CommandParser) -> None:
         help="any other field of tso_level3.simulate.Simulation; may be repeated",
     )
     parser.add_argument(
-        "--list", action="store_true", help="list the presets and all fields, and do nothing"
+        "--list",
+        action="store_true",
+        help="list the presets, and all fields as the preset has them, and do nothing",
     )
 
 
@@ -102,8 +104,12 @@ def run(args: argparse.Namespace, parser: CommandParser) -> None:
 
     if args.list:
         say(f"presets: {', '.join(PRESETS)}")
-        for name, default in _defaults().items():
-            say(f"  {name} = {default!r}")
+        try:
+            sim = visit(args.preset)
+        except ValueError as error:
+            parser.error(str(error))
+        for name in _defaults():
+            say(f"  {name} = {getattr(sim, name)!r}")
         return
     changes = {name: getattr(args, name) for name in IMPORTANT if getattr(args, name) is not None}
     for item in args.others:
