@@ -215,7 +215,7 @@ def tilted(task: tuple[str, int, float, int, dict, dict]) -> Trial:
     events = result.events
     tilts = tuple(
         int(i)
-        for i, kind in zip(events["integration"], events["kind"], strict=True)
+        for i, kind in zip(events["integration"] - 1, events["kind"], strict=True)
         if kind == "tilt"
     )
     other = tuple(str(kind) for kind in events["kind"] if kind != "tilt")
@@ -242,7 +242,7 @@ def quiet(task: tuple[str, int, int, dict, dict]) -> tuple[str, ...]:
     )
     events = measured(sim, **settings).events
     return tuple(
-        f"{kind}@{i}" for i, kind in zip(events["integration"], events["kind"], strict=True)
+        f"{kind}@{i}" for i, kind in zip(events["integration"] - 1, events["kind"], strict=True)
     )
 
 
@@ -279,7 +279,7 @@ def moved(task: tuple[str, int, str, float, int, dict, dict]) -> tuple[bool, int
     depth = rng.uniform(0.01, 0.03)
     base = {**QUIET, "n_int": n_int, "transit_depth": depth, "seed": seed, **changes, **move}
     events = measured(simulation(preset, **base), **settings).events
-    found = list(zip(events["integration"], events["kind"], strict=True))
+    found = list(zip(events["integration"] - 1, events["kind"], strict=True))
     right = [abs(int(i) - first) for i, name in found if name == kind and abs(i - first) <= 20]
     other = tuple(f"{name}@{i}" for i, name in found if name != kind or abs(i - first) > 20)
     return bool(right), min(right, default=10**6), other

@@ -118,7 +118,7 @@ def make_result(n_int=200, *, seed=3, quoted="aperture", **changes):
         grid=noise_table(GRID, RADII, chosen=8 if fitted else 1, annuli=annuli),
         events={
             item.name: np.array([value], item.dtype)
-            for item, value in zip(EVENTS, (60, "tilt", 7.5, -3e-4, 60123.408))
+            for item, value in zip(EVENTS, (61, "tilt", 7.5, -3e-4, 5e-5, 60123.408))
         },
         radii=RADII,
         unit="Jy",

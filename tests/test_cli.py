@@ -1,6 +1,7 @@
 """The command line: what it writes, what it says, and how it fails."""
 
 import base64
+import dataclasses
 import os
 import re
 import shutil
@@ -25,7 +26,7 @@ from tso_level3.commands import common, measure, parameter_file, simulate
 from tso_level3.product import TSOLightCurveModel
 from tso_level3.product import open as open_product
 from tso_level3.settings import Settings, fields_of
-from tso_level3.simulate import simulate_files, simulation
+from tso_level3.simulate import simulate_files, simulation, visit
 
 ROOT = "jw09999001001_04101_00001"
 PRODUCT = "jw09999-o001_t001_nircam_clear-f210m-sub64p_phot.asdf"
@@ -558,13 +559,38 @@ def test_simulate_writes_what_the_routine_writes(tmp_path, capsys):
     status, out, err = run(capsys, "simulate", *options, "--set", "drift=0.2,0")
     assert (status, err) == (0, "")
     changes = {"n_int": 6, "segments": 2, "seed": 5, "drift": (0.2, 0)}
-    expected = simulate_files(simulation("WLP8-SUB64P", **changes), tmp_path / "b")
+    expected = simulate_files(visit("WLP8-SUB64P", **changes), tmp_path / "b")
     assert names_in("a") == names_in("b")
     for path in expected.segments:
         assert f"  a/{path.name}\n" in out
         ours, theirs = tmp_path / "a" / path.name, path
         data = [fits.getdata(name, "SCI") for name in (ours, theirs)]
         np.testing.assert_array_equal(*data)
+
+
+def test_simulate_without_options_looks_like_a_visit(monkeypatch, capsys):
+    """Used to last 55 s, with a transit of 22 s."""
+    made = []
+
+    def written(sim, folder):
+        made.append(sim)
+        return simulate_files(dataclasses.replace(sim, n_int=3, noise=False), folder)
+
+    monkeypatch.setattr("tso_level3.simulate.simulate_files", written)
+    status, out, err = run(capsys, "simulate")
+    assert (status, err) == (0, "")
+    (sim,) = made
+    assert sim.n_int * sim.cadence / 3600 == pytest.approx(4, abs=0.02)
+    assert sim.transit_duration == pytest.approx(2, abs=0.01) and sim.transit_mid is None
+    assert 24 * sim.n_int * sim.shape[0] * sim.shape[1] < 150e6
+    assert "4 h, a transit of 2 h and 1 % (baseline 1 h before, 1 h after)" in out
+    (name,) = [name for name in names_in() if name.endswith("_asn.json")]
+    assert f"next: tso-level3 measure {name}" in out
+    run(capsys, "simulate", "--hours", "1", "--preset", "F1500W", "--transit-duration", "0.2")
+    assert made[1].n_int * made[1].cadence / 3600 == pytest.approx(1, abs=0.02)
+    assert made[1].transit_duration == 0.2
+    run(capsys, "simulate", "--ngroups", "7", "--n-int", "50")
+    assert (made[2].ngroups, made[2].n_int) == (7, 50)
 
 
 @pytest.mark.parametrize(

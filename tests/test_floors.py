@@ -15,6 +15,7 @@ FLOORS = {
     "flags": 0, "columns": 0, "garbage": 0, "fields": 0, "settings": 0, "frames": 0, "modes": 0,
     "core": 1, "psf": 1, "quality": 1,
     "readers": 2, "product": 2, "product_tree": 2, "tables": 2, "exports": 2, "official": 2,
+    "product_rows": 2, "product_view": 2, "summary": 2,
     "atomic": 2, "executors": 2, "progress": 2,
     "first_look": 3, "batches": 3, "sampling": 3, "wishes": 3, "run": 3, "plots": 3, "report": 3,
     "simulate": 3,
@@ -30,6 +31,9 @@ OUTSIDE = {
     "photutils": 99, "jwst": 4, "stpipe": 4, "crds": 4, "matplotlib": 3,
     "tqdm": 2, "threadpoolctl": 2,
 }  # fmt: skip
+
+#: What a file may import inside a function alone, though its floor is too low.
+AT_LAST = {("_integration.py", "asdf"), ("detrend.py", "astropy")}
 
 #: Below the top floor only these may know data models.
 MODELS = {"readers/jwst.py", "product.py", "product_tree.py", "exports.py", "official.py"}
@@ -79,7 +83,7 @@ def test_packages_stay_on_their_floors(path):
     for module, hidden in imports(path):
         package = module.split(".")[0]
         lowest = OUTSIDE.get(package, 0)
-        if path.name == "_integration.py" and package == "asdf":
+        if (path.name, package) in AT_LAST:
             assert hidden
             continue
         assert lowest <= own, f"{path.name} (floor {own}) imports {module}"

@@ -46,3 +46,17 @@ def test_a_public_name_is_no_module():
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = tso_level3.nothing
+
+
+def test_modules_are_attributes():
+    """Used to be an attribute error unless something else had loaded the module."""
+    code = (
+        "import sys, tso_level3; assert 'tso_level3.flags' not in sys.modules;"
+        "assert tso_level3.flags.names(16384) == ['MISSING_IN_APERTURE'];"
+        "assert callable(tso_level3.plots.light_curve) and callable(tso_level3.report.write);"
+        "assert 'plots' in dir(tso_level3); print('matplotlib' in sys.modules)"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == "False"

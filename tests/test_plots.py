@@ -160,3 +160,24 @@ def test_drawing_changes_nothing(model):
     plots.light_curve(model)
     for name, values in before.items():
         np.testing.assert_array_equal(model.light_curve[name], values)
+
+
+def test_flux_is_relative_to_what_is_out_of_transit():
+    """Used to be relative to the median, which is in the transit where that is long."""
+    import dataclasses
+
+    result = make_result(900)
+    time = result.light_curve["time"]
+    settings = result.info["settings"] | {
+        "out_of_transit": np.quantile(time, [0.0, 0.3, 0.7, 1.0]).tolist()
+    }
+    model = build(dataclasses.replace(result, info=result.info | {"settings": settings}))
+    drawn = lines_of(plots.light_curve(model).axes[0])["integrations"].get_ydata()
+    assert np.median(drawn[:250]) == pytest.approx(1.0, abs=5 * NOISE / np.sqrt(250) * 1.25)
+
+
+def test_jump_is_marked_with_its_size_and_error(model):
+    (text,) = [
+        t.get_text() for t in plots.light_curve(model).axes[0].texts if "tilt" in t.get_text()
+    ]
+    assert text == "tilt -300 ± 50 ppm"

@@ -20,6 +20,7 @@ from stdatamodels.jwst.datamodels import ImageModel
 
 from tests.products import FLUX, NOISE, RADII, make_result, metadata
 from tso_level3 import columns, product
+from tso_level3.flags import Flag
 from tso_level3.product import FORMAT_VERSION, TSOLightCurveModel, build
 from tso_level3.settings import Settings
 from tso_level3.tables import TABLES, column_unit, expand_files, files_table
@@ -413,10 +414,10 @@ def _rewritten(saved, path, change):
 
 def test_later_form(saved, tmp_path):
     def later(tree):
-        tree["meta"]["tso_level3"]["format_version"] = "2.0.0"
+        tree["meta"]["tso_level3"]["format_version"] = "3.0.0"
 
     path = _rewritten(saved, tmp_path / "later.asdf", later)
-    with pytest.raises(ValueError, match=r"later.asdf: format version 2.0.0 found"):
+    with pytest.raises(ValueError, match=r"later.asdf: format version 3.0.0 found"):
         product.open(path)
 
 
@@ -562,7 +563,6 @@ def test_files_as_runs():
     names = ["a", "a", "b", "a"]
     table = files_table(names)
     assert list(table["n_rows"]) == [2, 1, 1]
-    assert list(table["first_row"]) == [0, 2, 3]
     assert list(expand_files(table)) == names
     assert list(expand_files(files_table([]))) == []
 
@@ -674,3 +674,229 @@ def test_qtable_position_from_the_world_coordinates(result):
     table = model.to_qtable()
     np.testing.assert_allclose(table["aperture_ra_icrs"].to_value("deg"), 131.5)
     np.testing.assert_allclose(table["aperture_dec_icrs"].to_value("deg"), 10.5)
+
+
+# Windows of a decorrelation
+
+
+def test_detrended_without_a_window_warns_that_a_transit_goes(model, caplog):
+    """Used to fit the transit away in silence."""
+    model.detrended()
+    assert "an eclipse or transit is fitted away in part" in caplog.text
+    caplog.clear()
+    assert np.isfinite(model.detrended(window=()).flux).all()
+    assert "fitted away" not in caplog.text
+
+
+def test_detrended_knows_the_transit_from_the_setting(result, caplog):
+    time = result.light_curve["time"]
+    edges = np.quantile(time, [0.0, 0.3, 0.7, 1.0])
+    settings = result.info["settings"] | {"out_of_transit": edges.tolist()}
+    model = build(dataclasses.replace(result, info=result.info | {"settings": settings}))
+    found = model.detrended()
+    assert not caplog.records
+    np.testing.assert_array_equal(found.used, (time <= edges[1]) | (time >= edges[2]))
+
+
+def test_detrended_takes_times(model):
+    from astropy.time import Time
+
+    edges = np.quantile(model.light_curve["time"], [0.3, 0.7])
+    one = model.detrended(window=edges)
+    for window in (
+        Time(edges, format="mjd", scale="tdb"),
+        [Time(t, format="mjd", scale="tdb") for t in edges],
+    ):
+        np.testing.assert_array_equal(model.detrended(window=window).flux, one.flux)
+    with pytest.raises(ValueError, match=r"from 0.1 to 0.2 found, expected times from 60123.4 to"):
+        model.detrended(window=(0.1, 0.2))
+
+
+# What can be set
+
+
+@pytest.mark.parametrize("name", ["flux", "flux_err", "radii", "unit", "quoted", "to_dataframe"])
+def test_what_is_worked_out_cannot_be_set(model, name):
+    """Used to be taken in silence, and to change nothing."""
+    before = repr(getattr(model, name))
+    with pytest.raises(AttributeError, match=f"{name}: cannot be set"):
+        setattr(model, name, 3)
+    assert repr(getattr(model, name)) == before
+
+
+def test_unknown_attribute_cannot_be_set(model):
+    """Used to be taken in silence."""
+    with pytest.raises(AttributeError, match="ligth_curve: not an .*'light_curve' is the nearest"):
+        model.ligth_curve = model.light_curve
+    with pytest.raises(AttributeError, match="zzz: not an attribute of the product$"):
+        model.zzz = 1
+    model._own = 1
+    model.meta.target.catalog_name = "other"
+    model.light_curve = model.light_curve.copy()
+    model.cal_logs = {}
+    assert model.meta.target.catalog_name == "other"
+
+
+# At a glance
+
+
+def test_info_prints_what_the_command_prints(saved, capsys):
+    from tso_level3 import cli
+
+    assert product.open(saved).info() is None
+    ours = capsys.readouterr().out
+    assert cli.main(["info", saved]) == 0
+    theirs = capsys.readouterr().out
+    assert theirs == f"{saved}\n{ours}" and "WASP-39" in ours
+    product.open(saved).info(max_rows=5)
+    assert "root" in capsys.readouterr().out.splitlines()[0]
+
+
+def test_repr_is_short(model):
+    """Used to name the class and the file alone."""
+    lines = repr(model).splitlines()
+    assert len(lines) < 10 and max(map(len, lines[1:])) <= 100
+    for words in (
+        "WASP-39",
+        "NIRCAM NRCA3 F210M WLP8",
+        "200",
+        "r = 3 pix",
+        f"{1e6 * NOISE:.0f} ppm",
+    ):
+        assert words in repr(model)
+    assert repr(TSOLightCurveModel()).startswith("<TSOLightCurveModel")
+
+
+def test_html_for_notebooks(model):
+    model.meta.target.catalog_name = "<b>"
+    model.meta.tso_level3.instance["verdict"] = "doubtful: 3 rows lost"
+    text = model._repr_html_()
+    assert "&lt;b&gt;" in text and "<table>" in text and "doubtful: 3 rows lost" in text
+    assert f"{1e6 * NOISE:.0f} ppm" in text and "OUTLIER 1" in text
+    from xml.etree import ElementTree
+
+    ElementTree.fromstring(text)
+
+
+# Rows
+
+
+def test_length_and_truth(model):
+    assert len(model) == N_INT and bool(model)
+    assert len(TSOLightCurveModel()) == 0 and bool(TSOLightCurveModel())
+
+
+def test_single_rows_columns_and_nodes(model):
+    assert model[7]["integration"] == 8 and model[-1]["integration"] == N_INT
+    assert (
+        model["psf_x"] is model.light_curve["psf_x"]
+        or (model["psf_x"] == model.light_curve["psf_x"]).all()
+    )
+    assert model["meta.instrument.filter"] == "F210M"
+    with pytest.raises(KeyError):
+        _ = model["nothing"]
+
+
+@pytest.mark.parametrize("kind", ["slice", "mask", "places", "between", "times"])
+def test_some_rows_are_a_product(model, kind, tmp_path):
+    from astropy.time import Time
+
+    time = np.array(model.light_curve["time"])
+    inside = np.zeros(N_INT, bool)
+    inside[10:110] = True
+    before = pickle.dumps({name: np.array(model.light_curve[name]) for name in ("time", "flags")})
+    edges = Time(time[[10, 109]], format="mjd", scale="tdb")
+    part = {
+        "slice": lambda: model[10:110],
+        "mask": lambda: model[inside],
+        "places": lambda: model[np.arange(10, 110)],
+        "between": lambda: model.between(time[10], time[109]),
+        "times": lambda: model[edges[0] : edges[1]],
+    }[kind]()
+    assert type(part) is TSOLightCurveModel and len(part) == 100
+    np.testing.assert_array_equal(part.flux, model.flux[10:110])
+    assert list(part.filenames) == list(model.filenames[10:110])
+    assert part.quoted == model.quoted
+    assert [int(n) for n in part.events["integration"]] == [61]
+    assert "100 of 200 integrations, 11 to 110" in part.meta.tso_level3.notes.instance[-1]
+    again = product.open(part.save(tmp_path / "part.asdf"))
+    np.testing.assert_array_equal(again.flux, part.flux)
+    part.light_curve["time"][:] = 0
+    assert before == pickle.dumps(
+        {name: np.array(model.light_curve[name]) for name in ("time", "flags")}
+    )
+
+
+def test_what_follows_a_selection(model):
+    flags = model.light_curve["flags"]
+    flags[:30] |= np.uint32(Flag.SETTLING)
+    model.events.add_row((1, "settling", 9.0, 1e-3, 1e-4, model.light_curve["time"][0]))
+    assert list(model[70:].events["kind"]) == []
+    assert list(model[20:].events["kind"]) == ["tilt", "settling"]
+    assert list(model[:20].events["kind"]) == ["settling"]
+    assert model[:20].meta.tso_level3.inputs.instance == [
+        {"name": "a_calints.fits", "size": 2880, "frames": [1, 20]}
+    ]
+
+
+def test_noise_of_a_selection_is_measured_in_it():
+    """The second half is noisier, which the first half does not know."""
+    result = make_result(600, no_events=True)
+    rng = np.random.default_rng(5)
+    extra = np.where(np.arange(600) < 300, 0.0, 3 * NOISE) * rng.normal(size=600)
+    flux = result.light_curve["aperture_flux"]
+    flux *= (1 + extra)[:, None]
+    model = build(result)
+    quiet, loud = (model[rows].apertures["scatter"][1] for rows in (slice(300), slice(300, 600)))
+    assert quiet == pytest.approx(NOISE, rel=0.3)
+    assert loud == pytest.approx(np.hypot(1, 3) * NOISE, rel=0.3)
+    assert model[:300].apertures["ratio"][1] == pytest.approx(quiet / NOISE)
+
+
+def test_noise_of_a_selection_in_transit(result):
+    """Of rows that out_of_transit leaves out the scatter is known all the same."""
+    time = result.light_curve["time"]
+    edges = np.quantile(time, [0.0, 0.3, 0.7, 1.0])
+    settings = result.info["settings"] | {"out_of_transit": edges.tolist()}
+    model = build(dataclasses.replace(result, info=result.info | {"settings": settings}))
+    inside = model.between(edges[1] + 0.001, edges[2] - 0.001)
+    assert inside.apertures["scatter"][1] == pytest.approx(NOISE, rel=0.5)
+
+
+def test_no_row_left(model):
+    with pytest.raises(ValueError, match="expected some of the 200 rows"):
+        _ = model[500:600]
+    with pytest.raises(ValueError, match=r"between: no integration from 0.1 to 0.2 found"):
+        model.between(0.1, 0.2)
+
+
+def test_events_are_counted_as_integrations_are(result):
+    """Used to count rows from 0 beside integrations from 1, and to be wrong after a gap."""
+    from tso_level3.tables import rows_of_events
+
+    light_curve = result.light_curve | {"integration": np.arange(1001, 1001 + N_INT)}
+    events = result.events | {"integration": np.array([1061])}
+    model = build(dataclasses.replace(result, light_curve=light_curve, events=events))
+    assert list(rows_of_events(model.light_curve, model.events)) == [60]
+    assert len(model[50:70].events) == 1 and len(model[:50].events) == 0
+    # Two exposures measured together number their integrations alike: the time decides.
+    light_curve["integration"] = np.tile(np.arange(1, 101), 2)
+    time = light_curve["time"][160]
+    events = events | {"integration": np.array([61]), "time": np.array([time])}
+    model = build(dataclasses.replace(result, light_curve=light_curve, events=events))
+    assert list(rows_of_events(model.light_curve, model.events)) == [160]
+
+
+def test_product_of_the_first_form_is_read(saved, tmp_path):
+    def first(tree):
+        tree["meta"]["tso_level3"]["format_version"] = "1.0.0"
+        tree["events"].remove_column("size_err")
+        tree["events"]["integration"] = np.array([60], "i4")
+        tree["files"].add_column(np.array([0, 100], "i4"), name="first_row", index=1)
+
+    found = product.open(_rewritten(saved, tmp_path / "first.asdf", first))
+    assert found.meta.tso_level3.format_version == FORMAT_VERSION
+    assert list(found.events["integration"]) == [61]
+    assert np.isnan(found.events["size_err"]).all()
+    assert "first_row" not in found.files.colnames
+    product.open(found.save(tmp_path / "again.asdf"))

@@ -20,6 +20,8 @@ from tso_level3.simulate import (
     simulate_files,
     simulate_frames,
     simulation,
+    timeline,
+    visit,
 )
 from tso_level3.simulate.exposure import DO_NOT_USE, JUMP_DET
 from tso_level3.simulate.scene import barycentric_mjd, segment_edges, transit_factor
@@ -588,3 +590,33 @@ def test_pointing_jumps_moves_and_settles():
     )
     with pytest.raises(ValueError, match="jumps has integration 60; expected 0 to 59"):
         simulation("F210M", **still, jumps=((60, 0.1, 0.1),))
+
+
+# Visits
+
+
+@pytest.mark.parametrize("preset", [name for name in PRESETS if name[0] != "W" or name[1] == "L"])
+def test_visit_lasts_hours_and_has_a_baseline(preset):
+    """Used to last a minute where only a preset was named."""
+    sim = visit(preset)
+    hours = sim.n_int * sim.cadence / 3600
+    assert hours == pytest.approx(4, rel=0.02)
+    assert sim.transit_duration == pytest.approx(hours / 2)
+    assert 24 * sim.n_int * sim.shape[0] * sim.shape[1] < 150e6
+    truth = build_scene(dataclasses.replace(sim, shape=(16, 16))).truth
+    out = np.asarray(truth["transit"]) == 1.0
+    assert out[: int(0.24 * len(out))].all() and out[int(0.76 * len(out)) + 1 :].all()
+    assert not out[int(0.27 * len(out)) : int(0.73 * len(out))].any()
+
+
+def test_visit_takes_what_is_given():
+    sim = visit("W1", hours=2.0, transit_depth=0.0)
+    assert sim.n_int == 10_000 and sim.n_int * sim.cadence / 3600 == pytest.approx(2, rel=0.04)
+    assert timeline(sim).endswith("no transit")
+    sim = visit(n_int=20, ngroups=3, transit_duration=1e-3, segments=2)
+    assert (sim.n_int, sim.ngroups, sim.transit_duration, sim.segments) == (20, 3, 1e-3, 2)
+    assert "4 s, a transit of 3.6 s and 1 %" in timeline(sim)
+    with pytest.raises(ValueError, match="hours is 0"):
+        visit(hours=0)
+    with pytest.raises(ValueError, match="preset is 'x'"):
+        visit("x")

@@ -25,10 +25,15 @@ _NAMES = {
     "simulation": "simulate",
 }
 
-__all__ = ["__version__", *_NAMES]
+#: Modules that are attributes too.
+_MODULES = ("columns", "flags", "plots", "report", "simulate")
+
+__all__ = ["__version__", *_NAMES, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"tso_level3.{name}")
     if name not in _NAMES:
         raise AttributeError(f"module 'tso_level3' has no attribute {name!r}")
     from tso_level3.garbage import loading
@@ -41,4 +46,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_NAMES})
+    return sorted({*globals(), *_NAMES, *_MODULES})

@@ -137,7 +137,11 @@ LIGHT_CURVE: tuple[Column, ...] = (
 _NOISE = (
     _c("flux", "flux", "median flux"),
     _c("scatter", "", "measured relative scatter, robust, after regression on the centres"),
-    _c("scatter_raw", "", "measured relative scatter, robust, of first differences"),
+    _c(
+        "scatter_raw",
+        "",
+        "measured relative scatter, robust, of first differences less the local slope",
+    ),
     _c("scatter_binned", "", "measured relative scatter in bins of about 10 minutes"),
     _c("expected", "", "expected relative scatter: photon, read and background noise together"),
     _c("photon_noise", "", "expected relative photon noise"),
@@ -167,10 +171,16 @@ APERTURES: tuple[Column, ...] = (
 )
 
 EVENTS: tuple[Column, ...] = (
-    _c("integration", "", "row of the first integration affected, from 0", dtype="i4"),
+    _c(
+        "integration", "", "number of the first integration affected, as in light_curve", dtype="i4"
+    ),
     _c("kind", "", "tilt, jump, antenna or settling", dtype="U8"),
     _c("significance", "", "signal-to-noise of the step"),
-    _c("size", "", "relative change of the flux in the quoted aperture"),
+    *_with_error(
+        "size",
+        "",
+        "relative change of the quoted flux, of what is out of transit where that is known",
+    ),
     _c("time", "d", "time of the first integration affected"),
 )
 

@@ -16,12 +16,9 @@ from astropy.table import Table
 from tso_level3.product import TSOLightCurveModel
 from tso_level3.product import open as open_product
 from tso_level3.quality.detrend import detrend
-from tso_level3.simulate import SimulatedFiles, Simulation, simulate_files, simulation
+from tso_level3.simulate import SimulatedFiles, Simulation, simulate_files, timeline, visit
 
 __all__ = ["Check", "Demo", "compare", "demo", "exposure", "measure_by_step", "options"]
-
-_HOURS = 3.5
-_PIXELS = 5_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,29 +71,25 @@ def exposure(preset: str = "F210M", *, n_int: int | None = None, seed: int = 1) 
     preset : str
         A key of `tso_level3.simulate.PRESETS`.
     n_int : int, optional
-        Number of integrations; by default as many as make 5 million pixels, at most 1200.
+        Number of integrations; by default as many as `tso_level3.simulate.visit` has.
     seed : int
         Of everything random.
 
     Returns
     -------
     Simulation
-        The settings. Integrations are as long as it takes to fill 3.5 hours.
+        The settings. Integrations are as long as it takes to fill four hours.
 
     Raises
     ------
     ValueError
         There is no such preset, or the number is out of bounds.
     """
-    ny, nx = simulation(preset).shape
-    count = int(np.clip(_PIXELS // (ny * nx), 60, 1200)) if n_int is None else n_int
-    base = simulation(preset, n_int=count, segments=1)
-    frames = _HOURS * 3600 / count / base.frame_time
-    return simulation(
+    number = {} if n_int is None else {"n_int": n_int}
+    return visit(
         preset,
-        n_int=count,
-        segments=min(2, count),
-        ngroups=max(2, round(frames) - 1),
+        **number,
+        segments=2 if n_int is None else min(2, n_int),
         transit_depth=0.015,
         # What a real exposure has too: a few hits and lost pixels near the star.
         cosmic_rays=0.02,
@@ -202,8 +195,7 @@ def demo(
     """
     folder = Path(folder)
     sim = exposure(preset, n_int=n_int, seed=seed)
-    hours = sim.n_int * sim.cadence / 3600
-    tell(f"simulating {sim.description}, {hours:.1f} h with a transit")
+    tell(f"simulating {sim.description}: {timeline(sim)}")
     files = simulate_files(sim, folder)
     tell(f"strun tso_level3_photometry {shlex.join(options(files, folder))}")
     product = measure_by_step(files, folder, log_level=log_level)
@@ -238,7 +230,7 @@ def compare(model: TSOLightCurveModel, truth: Table) -> tuple[Check, ...]:
     columns = {name: np.asarray(table[name], dtype=float) for name in ("time", "psf_x", "psf_y")}
     shape = np.asarray(truth["transit"], dtype=float) - 1.0
     vectors = {"transit": shape, "psf_x": columns["psf_x"], "psf_y": columns["psf_y"]}
-    fit = detrend(columns["time"], model.flux, model.flux_err, vectors)
+    fit = detrend(columns["time"], model.flux, model.flux_err, vectors, window=())
     checks = []
     if np.ptp(shape) > 0:
         k = fit.names.index("transit")

@@ -110,9 +110,10 @@ def with_smooth_sky(
 def events_in(
     found: Measurement,
     plan: Plan,
-    time: np.ndarray,
+    exposure: Exposure,
     flux: np.ndarray,
     groups: Sequence[np.ndarray],
+    counts: np.ndarray | None = None,
 ) -> EventTable:
     """Find the events of a measured exposure.
 
@@ -122,12 +123,15 @@ def events_in(
         All frames.
     plan : Plan
         What they were measured with; without directions there are no events.
-    time : ndarray, (n_int,)
-        Times that are quoted [d].
+    exposure : Exposure
+        Gives the integrations' numbers and times.
     flux : ndarray, (n_int,)
         The quoted light curve.
     groups : sequence of ndarray
         From `with_directions`.
+    counts : ndarray, (n_int,), bool, optional
+        Integrations out of transit, whose flux says how large an event is; None where that is not
+        known.
 
     Returns
     -------
@@ -144,27 +148,32 @@ def events_in(
             width_y=found.gauss[:, 4],
             chi2=found.psf_chi2,
             flux=flux,
+            counts=counts,
             groups=groups,
         )
     flags = np.zeros(len(found.flags), np.uint32)
     for event in events:
         if event.kind == "settling":
-            flags[event.integration : event.integration + event.length] |= np.uint32(Flag.SETTLING)
+            flags[event.row : event.row + event.length] |= np.uint32(Flag.SETTLING)
         else:
-            flags[event.integration] |= np.uint32(Flag.EVENT)
+            flags[event.row] |= np.uint32(Flag.EVENT)
         log.info(
-            "Event: %s at row %d, significance %.1f, flux step %.2g.",
+            "Event: %s at integration %d, significance %.1f, flux step %s.",
             event.kind,
-            event.integration,
+            exposure.integration[event.row],
             event.significance,
-            event.size,
+            f"{1e6 * event.size:+.0f} +- {1e6 * event.size_err:.0f} ppm"
+            if np.isfinite(event.size)
+            else "not known",
         )
+    rows = [event.row for event in events]
     values = {
-        "integration": [event.integration for event in events],
+        "integration": exposure.integration[rows],
         "kind": [event.kind for event in events],
         "significance": [event.significance for event in events],
         "size": [event.size for event in events],
-        "time": [time[event.integration] for event in events],
+        "size_err": [event.size_err for event in events],
+        "time": exposure.times.time[rows],
     }
     table = {item.name: np.array(values[item.name], dtype=item.dtype) for item in EVENTS}
     return EventTable(table, flags)

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tso_level3.atomic import replacing
-from tso_level3.core.robust import MAD, robust
+from tso_level3.core.robust import MAD
 from tso_level3.flags import Flag
+from tso_level3.product_rows import out_of_transit
+from tso_level3.tables import rows_of_events
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -155,8 +157,8 @@ def _bin_width(times: np.ndarray, minute: float) -> tuple[float, str]:
 
 def _draw_flux(axis: Axes, model: TSOLightCurveModel, times: np.ndarray, minute: float) -> None:
     flux, error = model.flux, model.flux_err
-    median = np.nanmedian(flux) if np.isfinite(flux).any() else 1.0
-    flux, error = flux / median, error / abs(median)
+    level = _level(model, flux)
+    flux, error = flux / level, error / abs(level)
     size = 3 if len(flux) > 300 else 6
     axis.plot(times, flux, ".", color=_GREY, ms=size, alpha=0.5, label="integrations", zorder=1)
     _typical_error(axis, error)
@@ -181,6 +183,15 @@ def _draw_flux(axis: Axes, model: TSOLightCurveModel, times: np.ndarray, minute:
     axis.ticklabel_format(axis="y", useOffset=False)
     # Above the axes, where it hides no point.
     axis.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=6, fontsize=8, frameon=False)
+
+
+def _level(model: TSOLightCurveModel, flux: np.ndarray) -> float:
+    """Median of the flux, out of transit where that is known."""
+    out = out_of_transit(model)
+    for rows in (out, np.ones(len(flux), bool)):
+        if rows is not None and np.isfinite(flux[rows]).any():
+            return float(np.nanmedian(flux[rows]))
+    return 1.0
 
 
 def _set_limits(axis: Axes, flux: np.ndarray, error: np.ndarray) -> None:
@@ -256,14 +267,15 @@ def _mark_flags(axis: Axes, model: TSOLightCurveModel, times: np.ndarray, flux: 
 
 
 def _mark_events(axes: list[Axes], model: TSOLightCurveModel, times: np.ndarray) -> None:
-    for event in model.events:
-        row = int(event["integration"])
-        if event["kind"] == "settling" or not 0 <= row < len(times):
+    for event, row in zip(model.events, rows_of_events(model.light_curve, model.events)):
+        if event["kind"] == "settling" or row < 0:
             continue
+        known = np.isfinite([event["size"], event["size_err"]]).all()
+        size = f" {1e6 * event['size']:+.0f} ± {1e6 * event['size_err']:.0f} ppm" if known else ""
         for axis in axes:
             axis.axvline(times[row], color=_RED, lw=1, ls="--", alpha=0.8)
         axes[0].annotate(
-            f"{event['kind']} {float(event['size']) * 1e6:+.0f} ppm",
+            f"{event['kind']}{size}",
             (times[row], 0.95),
             xycoords=("data", "axes fraction"),
             xytext=(4, 0),
@@ -357,13 +369,7 @@ def _write_facts(axis: Axes, model: TSOLightCurveModel) -> None:
             f"ratio: {float(row['ratio']):.2f}",
             f"red noise: {float(row['red_noise']):.2f}",
         ]
-    flux = model.flux
-    # From differences of neighbours: the transit is no scatter.
-    finite = flux[np.isfinite(flux)]
-    if len(finite) > 2:
-        step = robust(np.diff(finite)) / np.sqrt(2.0) / abs(np.median(finite))
-        lines.append(f"point to point: {step * 1e6:.0f} ppm")
-    lines.append(f"integrations: {len(flux)}")
+    lines.append(f"integrations: {len(model)}")
     marked = int(np.bitwise_or.reduce([int(bits) for bits, *_ in _MARKED]))
     flags = np.asarray(model.light_curve["flags"]).astype(np.int64)
     lines.append(f"marked: {int(((flags & marked) != 0).sum())}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from tso_level3 import exports, official
 from tso_level3._version import __version__
 from tso_level3.atomic import replacing
 from tso_level3.garbage import paused
+from tso_level3.product_rows import TIME_SCALES
 from tso_level3.product_tree import (
     FORMAT_VERSION,
     load_extensions,
@@ -23,7 +24,9 @@ from tso_level3.product_tree import (
     metadata_of,
     picture_of,
     read_tree,
+    renewed,
 )
+from tso_level3.product_view import ProductView
 from tso_level3.tables import (
     TABLES,
     Quoted,
@@ -42,17 +45,15 @@ if TYPE_CHECKING:
     from astropy.time import Time
 
     from tso_level3.frames import Result
-    from tso_level3.quality.detrend import Detrended
 
 __all__ = ["FORMAT_VERSION", "Quoted", "TSOLightCurveModel", "build", "open"]
 
 log = logging.getLogger(__name__)
 
 _MODEL_TYPE = "TSOLightCurveModel"
-_TIME_SCALES = {"BMJD_TDB": "tdb", "MJD_UTC": "utc"}
 
 
-class TSOLightCurveModel(JwstDataModel):
+class TSOLightCurveModel(ProductView, JwstDataModel):
     """The light curves of one exposure, with all that was measured beside them.
 
     Made by `tso_level3.measure`, or read with `tso_level3.open`. The tables ``light_curve``,
@@ -124,11 +125,11 @@ class TSOLightCurveModel(JwstDataModel):
         """
         from astropy.time import Time
 
-        if self.time_scale not in _TIME_SCALES:
+        if self.time_scale not in TIME_SCALES:
             raise ValueError(f"{self.meta.filename}: no times found, expected BMJD_TDB or MJD_UTC")
         values = np.asarray(self.light_curve["time"], dtype=float)
         finite = values[np.isfinite(values)]
-        return Time(finite, format="mjd", scale=_TIME_SCALES[self.time_scale])
+        return Time(finite, format="mjd", scale=TIME_SCALES[self.time_scale])
 
     @property
     def filenames(self) -> np.ndarray | None:
@@ -160,58 +161,6 @@ class TSOLightCurveModel(JwstDataModel):
         return np.array(
             [table["aperture_flux"][:, index], table["aperture_flux_err"][:, index]], dtype=float
         )
-
-    def detrended(
-        self,
-        vectors: Sequence[str] = ("psf_x", "psf_y"),
-        *,
-        order: int = 1,
-        window: Sequence[float] | None = None,
-        radius: float | None = None,
-        components: bool = False,
-    ) -> Detrended:
-        """Take out of a light curve what follows the star's motion and a trend in time.
-
-        Parameters
-        ----------
-        vectors : sequence of str
-            Columns of ``light_curve`` with one number a row.
-        order : int
-            Order of the polynomial in time.
-        window : sequence of float, optional
-            Start and end of a time that is left out of the fit (the transit), in days of the
-            column ``time``; more pairs may follow.
-        radius : float, optional
-            One of `radii` [pix]; the quoted measurement where it is not given.
-        components : bool
-            Whether the projections on the leading principal components are vectors too.
-
-        Returns
-        -------
-        tso_level3.quality.detrend.Detrended
-            The corrected light curve and the fit; the product is not changed.
-
-        Raises
-        ------
-        ValueError
-            A name is not such a column, or too few integrations are left for the fit.
-        """
-        from tso_level3.quality.detrend import detrend
-
-        flux, flux_err = self.flux_at(radius)
-        known = {item.name: item for item in TABLES["light_curve"] if not item.shape}
-        named = {}
-        for name in vectors:
-            if name not in known:
-                raise ValueError(f"vectors: {name!r} found, expected columns: {', '.join(known)}")
-            named[name] = np.asarray(self.light_curve[name], dtype=float)
-        if components:
-            values = np.asarray(self.light_curve["components"], dtype=float)
-            named |= {f"component_{k + 1}": values[:, k] for k in range(values.shape[1])}
-        time = np.asarray(self.light_curve["time"], dtype=float)
-        if self.time_scale not in _TIME_SCALES:
-            time = np.asarray(self.light_curve["integration"], dtype=float)
-        return detrend(time, flux, flux_err, named, order=order, window=window)
 
     # Other forms
 
@@ -395,7 +344,7 @@ def open(path: str | os.PathLike) -> TSOLightCurveModel:
     """
     from asdf.exceptions import ValidationError
 
-    tree = read_tree(path, _MODEL_TYPE)
+    tree = renewed(read_tree(path, _MODEL_TYPE))
     made = tree["meta"].get("tso_level3")
     form = str(made.get("format_version", "")) if isinstance(made, Mapping) else ""
     if form.split(".")[0] != FORMAT_VERSION.split(".")[0]:

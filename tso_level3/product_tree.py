@@ -11,7 +11,7 @@ import numpy as np
 
 from tso_level3._version import __version__
 from tso_level3.columns import unit_of
-from tso_level3.tables import TABLES
+from tso_level3.tables import TABLES, column_unit
 
 if TYPE_CHECKING:
     from tso_level3.frames import Result
@@ -24,10 +24,11 @@ __all__ = [
     "picture_of",
     "plain",
     "read_tree",
+    "renewed",
 ]
 
 #: Version of the product's form; the first number changes when older readers would go wrong.
-FORMAT_VERSION = "1.0.0"
+FORMAT_VERSION = "2.0.0"
 
 
 def load_extensions() -> None:
@@ -216,4 +217,46 @@ def read_tree(path: str | os.PathLike, model_type: str) -> dict[str, Any]:
     if found != model_type:
         shown = f"model type {found!r}" if found else "ASDF without a model type"
         raise ValueError(f"{path}: {shown} found, expected {wanted}")
+    return tree
+
+
+def renewed(tree: dict[str, Any]) -> dict[str, Any]:
+    """Bring the tree of a product of form 1 into the present form.
+
+    Parameters
+    ----------
+    tree : dict
+        What `read_tree` gave, of any form; its tables are changed.
+
+    Returns
+    -------
+    dict
+        The tree: events have the number of their integration in place of its row, which was
+        counted from 0; columns that there were not yet are NaN, 0 or empty.
+    """
+    from astropy.table import Column, Table
+
+    made = tree["meta"].get("tso_level3")
+    if not isinstance(made, Mapping) or not str(made.get("format_version")).startswith("1."):
+        return tree
+    found = {name: tree[name] for name in TABLES if isinstance(tree.get(name), Table)}
+    events, numbers = found.get("events"), found.get("light_curve", {})
+    if events is not None and {"integration"} <= set(events.colnames) & set(numbers.keys()):
+        rows = np.asarray(events["integration"])
+        if len(rows) and 0 <= rows.min() and rows.max() < len(numbers):
+            events["integration"][:] = np.asarray(numbers["integration"])[rows]
+    unit = str(made.get("unit", ""))
+    for name, table in found.items():
+        for place, item in enumerate(TABLES[name]):
+            if item.name not in table.colnames and not item.shape:
+                data = np.zeros(len(table), item.dtype)
+                if data.dtype.kind == "f":
+                    data[:] = np.nan
+                added = Column(
+                    data, item.name, unit=column_unit(item, unit), description=item.description
+                )
+                table.add_column(added, index=place)
+    if isinstance(tree.get("files"), Table) and "first_row" in tree["files"].colnames:
+        tree["files"].remove_column("first_row")
+    made["format_version"] = FORMAT_VERSION
     return tree

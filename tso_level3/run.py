@@ -127,7 +127,8 @@ def _result(
     flux = light_curve["aperture_flux"]
     quoted = found.psf[:, 2] if choice.kind == "psf" else flux[:, choice.radius]
     averaging = time_averaging(quoted, use, bin_size(exposure.times.time, int(use.sum())))
-    events = events_in(found, plan, exposure.times.time, quoted, groups)
+    out = use if settings.out_of_transit is not None else None
+    events = events_in(found, plan, exposure, quoted, groups, out)
     light_curve["flags"] = light_curve["flags"] | events.flags
     box, template = plan.layout.box, plan.template
     n_fit, fit = plan.layout.n_fit, plan.layout.fit

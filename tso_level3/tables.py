@@ -23,6 +23,7 @@ __all__ = [
     "flux_unit",
     "index_of",
     "make_table",
+    "rows_of_events",
 ]
 
 #: The tables every product has.
@@ -140,21 +141,19 @@ def files_table(filenames: Sequence[str]) -> Table:
     Returns
     -------
     astropy.table.Table
-        ``filename, first_row, n_rows``; a run of rows of one file is one row here, so that a
-        long exposure of few files does not repeat their names.
+        ``filename, n_rows``, in the order of the light curve; a run of rows of one file is one
+        row here, so that a long exposure of few files does not repeat their names.
     """
     names = np.asarray([str(name) for name in filenames])
     first = np.flatnonzero(np.r_[True, names[1:] != names[:-1]]) if len(names) else np.zeros(0, int)
     table = Table(
         {
             "filename": names[first],
-            "first_row": first.astype("i4"),
             "n_rows": np.diff(np.r_[first, len(names)]).astype("i4"),
         }
     )
     table["filename"].description = "the file"
-    table["first_row"].description = "first row of the light curve that comes from it, from 0"
-    table["n_rows"].description = "rows that come from it"
+    table["n_rows"].description = "rows of the light curve that come from it"
     return table
 
 
@@ -173,6 +172,30 @@ def expand_files(table: Table) -> np.ndarray:
     """
     names = np.array([str(name) for name in table["filename"]], dtype=object)
     return np.repeat(names, np.asarray(table["n_rows"]))
+
+
+def rows_of_events(light_curve: Table, events: Table) -> np.ndarray:
+    """Find the rows of the light curve at which events begin.
+
+    Parameters
+    ----------
+    light_curve, events : astropy.table.Table
+        The product's tables.
+
+    Returns
+    -------
+    ndarray, (n_events,), int
+        Rows; -1 for an event whose integration is not there. Where several exposures that were
+        measured together number their integrations alike, the time decides.
+    """
+    numbers, time = (np.asarray(light_curve[name]) for name in ("integration", "time"))
+    rows = np.full(len(events), -1)
+    for k, event in enumerate(events):
+        same = np.flatnonzero(numbers == event["integration"])
+        if len(same):
+            apart = np.abs(time[same] - event["time"])
+            rows[k] = same[np.argmin(np.where(np.isfinite(apart), apart, np.inf))]
+    return rows
 
 
 def find_faults(tables: Mapping[str, Table], n_radii: int, unit: str) -> list[str]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from astropy.stats import mad_std
 
-from tso_level3.core.robust import median, robust
+from tso_level3.core.robust import median, point_to_point, robust, without_slope
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 7, 1000, 1001])
@@ -26,3 +26,33 @@ def test_what_is_not_finite_does_not_count():
     assert robust(values) == pytest.approx(mad_std([3.0, 1.0, 2.0, 9.0]))
     assert np.isnan(median(np.full(3, np.nan)))
     assert np.isnan(robust(np.zeros(0)))
+
+
+def transit(n, depth, sides):
+    """A trapezoid in the middle half of n values, with sides of so many values."""
+    return 1 - depth * np.clip((n / 4 - np.abs(np.arange(n) - (n - 1) / 2)) / sides, 0, 1)
+
+
+@pytest.mark.parametrize(("n", "sides", "worst"), [(200, 8, 1.1), (1200, 60, 1.015)])
+def test_scatter_from_point_to_point_leaves_the_sides_of_a_transit_out(n, sides, worst):
+    """Used to be 1.2 times the noise where the ingress is short, by first differences."""
+    curve, noise, found, plain = transit(n, 0.01, sides), 120e-6, [], []
+    for seed in range(100):
+        values = curve * (1 + noise * np.random.default_rng(seed).normal(size=n))
+        found.append(point_to_point(values) / noise)
+        plain.append(robust(without_slope(np.diff(values))) / np.sqrt(2) / noise)
+    assert 0.98 < np.mean(found) < worst
+    assert 0.98 < np.mean(plain) < worst
+    # No less certain than a scatter of first differences of that many.
+    assert np.std(found) < 1.15 * 0.87 / np.sqrt(n)
+
+
+def test_scatter_from_point_to_point_of_little():
+    assert np.isnan(point_to_point(np.array([1.0, np.nan, 2.0, 3.0])))
+    assert point_to_point(np.ones(30)) == 0.0
+    assert point_to_point(np.arange(30.0)) == pytest.approx(0.0, abs=1e-12)
+    values = np.random.default_rng(1).normal(size=2000)
+    values[::50] = np.nan
+    values[7::100] += 50.0
+    assert point_to_point(values) == pytest.approx(1.0, abs=0.08)
+    np.testing.assert_array_equal(without_slope(np.arange(11.0)), np.arange(11.0))

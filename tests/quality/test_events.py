@@ -56,7 +56,7 @@ def test_step_is_found_where_it_is_with_its_flux():
         series["flux"][first:] *= 1.004
         events = find_events(**series, groups=groups)
         assert [event.kind for event in events] == ["tilt"]
-        errors.append(abs(events[0].integration - first))
+        errors.append(abs(events[0].row - first))
         # away from ingress and egress
         if min(abs(first - 360), abs(first - 840)) > 100:
             sizes.append(events[0].size)
@@ -73,7 +73,7 @@ def test_step_without_groups_is_found_by_all_directions_together():
     series["components"][500:] += 16 / np.sqrt(50) * _direction(_groups(rng), rng)
     events = find_events(**series)
     assert [event.kind for event in events] == ["tilt"]
-    assert abs(events[0].integration - 500) <= 6
+    assert abs(events[0].row - 500) <= 6
 
 
 def test_two_steps_are_two_events():
@@ -82,7 +82,7 @@ def test_two_steps_are_two_events():
     series["components"][300:] += 4 * _direction(groups, rng)
     series["components"][800:] -= 4 * _direction(groups, rng)
     events = find_events(**series, groups=groups)
-    assert [(event.integration, event.kind) for event in events] == [(300, "tilt"), (800, "tilt")]
+    assert [(event.row, event.kind) for event in events] == [(300, "tilt"), (800, "tilt")]
 
 
 @pytest.mark.parametrize("shape", ["line", "wave", "sigmoid"])
@@ -130,7 +130,7 @@ def test_step_on_a_slow_change_is_found():
         drift = 1.5 * time + np.where(np.arange(1200) >= 700, 16 / np.sqrt(50), 0.0)
         series["components"] += drift[:, None] * _direction(groups, rng)
         events = find_events(**series, groups=groups)
-        found += any(e.kind == "tilt" and abs(e.integration - 700) <= 5 for e in events)
+        found += any(e.kind == "tilt" and abs(e.row - 700) <= 5 for e in events)
     assert found >= 8
 
 
@@ -145,7 +145,7 @@ def test_transit_after_a_large_tilt_is_no_event():
         series["components"] -= 0.5 * change
         square = (series["components"] ** 2).sum(axis=1) / 400
         series["chi2"] += square - square.mean()
-        found.append([(e.integration, e.kind) for e in find_events(**series, groups=groups)])
+        found.append([(e.row, e.kind) for e in find_events(**series, groups=groups)])
     assert found == [[(100, "tilt")], [(300, "tilt")], [(600, "tilt")]]
 
 
@@ -156,7 +156,7 @@ def test_jump_of_the_pointing_is_a_jump():
     series["x"][400:] += 0.03
     events = find_events(**series)
     assert [event.kind for event in events] == ["jump"]
-    assert abs(events[0].integration - 400) <= 1
+    assert abs(events[0].row - 400) <= 1
 
 
 @pytest.mark.parametrize("length", [6, 20, 60])
@@ -167,7 +167,7 @@ def test_short_disturbance_of_the_pointing_is_an_antenna_move(length):
     series["flux"][700 : 700 + length] *= 0.99
     events = find_events(**series)
     assert [event.kind for event in events] == ["antenna"]
-    assert abs(events[0].integration - 700) <= 2
+    assert abs(events[0].row - 700) <= 2
     # 0.2 % of noise over the integrations of the move, 1 where the edges are uncertain
     assert events[0].size == pytest.approx(-0.01, abs=5 * 0.002 * 1.25 / np.sqrt(length))
 
@@ -186,7 +186,7 @@ def test_ramp_at_the_start_is_settling():
     series["x"] += 0.03 * np.exp(-np.arange(1200) / 40)
     events = find_events(**series)
     assert [event.kind for event in events] == ["settling"]
-    assert events[0].integration == 0
+    assert events[0].row == 0
     # 5 % of the ramp are left after three times its length
     assert 60 <= events[0].length <= 240
 
@@ -212,7 +212,7 @@ def test_jump_soon_after_the_start_is_a_jump(first):
         series["x"][first:] += 0.03
         events = find_events(**series)
         assert [event.kind for event in events] == ["jump"]
-        assert abs(events[0].integration - first) <= 1
+        assert abs(events[0].row - first) <= 1
 
 
 def test_drift_that_is_red_noise_is_no_event():
@@ -237,7 +237,7 @@ def test_missing_integrations_are_passed_over():
     series["components"][gone] = np.nan
     before = {name: value.copy() for name, value in series.items()}
     events = find_events(**series, groups=groups)
-    assert [(event.integration, event.kind) for event in events] == [(600, "tilt")]
+    assert [(event.row, event.kind) for event in events] == [(600, "tilt")]
     for name, value in series.items():
         np.testing.assert_array_equal(value, before[name])
 

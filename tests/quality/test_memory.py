@@ -32,7 +32,7 @@ def test_search_for_events_holds_little_more_than_the_projections_once():
     series["components"][30_000:] += 4.0 * bright * _direction(groups, rng)
     events, peak = _peak(lambda: find_events(**series, groups=groups))
     assert [event.kind for event in events] == ["tilt"]
-    assert abs(events[0].integration - 30_000) <= 2
+    assert abs(events[0].row - 30_000) <= 2
     single = series["components"].size * 4
     assert peak < single + 35 * 8 * n
 
@@ -46,7 +46,7 @@ def test_single_precision_finds_the_same_events(monkeypatch):
     monkeypatch.setattr("tso_level3.quality.shape_series._MANY", 0)
     single = find_events(**series, groups=groups)
     assert len(double) == 2
-    assert [(e.integration, e.kind) for e in single] == [(e.integration, e.kind) for e in double]
+    assert [(e.row, e.kind) for e in single] == [(e.row, e.kind) for e in double]
     np.testing.assert_allclose(
         [e.significance for e in single], [e.significance for e in double], rtol=1e-5
     )

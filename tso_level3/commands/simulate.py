@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from tso_level3.commands.common import CommandParser, say
@@ -15,11 +16,13 @@ TEXTS = {
     "usage": "tso-level3 simulate [options]",
     "description": (
         "Write a synthetic exposure as calints files, with their association and a table of the\n"
-        "truth. The same options give the same pixels."
+        "truth: four hours with a transit of two, in about 120 MB, where the options say nothing\n"
+        "else. The same options give the same pixels."
     ),
     "epilog": """\
 examples:
-  tso-level3 simulate --preset WLP8 --n-int 500 --segments 2 --output-dir wlp8
+  tso-level3 simulate
+  tso-level3 simulate --preset WLP8 --segments 2 --output-dir wlp8
   tso-level3 simulate --n-int 200 --cosmic-rays 0.3 --set bad_random=1e-4 --set drift=0.2,0
   tso-level3 simulate --list
 """,
@@ -27,15 +30,15 @@ examples:
 
 #: Fields of `Simulation` that are options of their own, and what they are.
 IMPORTANT = {
-    "n_int": "number of integrations",
+    "n_int": "number of integrations; by default as many as make 5 million pixels",
     "segments": "number of files the exposure is cut into",
     "flux": "electrons of the star in an integration",
     "background": "sky [electron per pixel and integration]",
     "transit_depth": "squared ratio of the radii; 0: no transit",
-    "transit_duration": "from first to fourth contact [h]; none: 40 per cent of the exposure",
+    "transit_duration": "from first to fourth contact [h]; by default half of the exposure",
     "jitter": "rms of the pointing [pix]",
     "cosmic_rays": "mean number of hits left in an integration",
-    "ngroups": "groups in an integration, which set its length",
+    "ngroups": "groups in an integration, which set its length; by default what fills the hours",
     "unit": "MJy/sr or DN/s",
     "seed": "of everything random",
 }
@@ -58,9 +61,18 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_argument(
         "--preset", metavar="NAME", default="F210M", help="an observing mode (default: F210M)"
     )
+    parser.add_argument(
+        "--hours",
+        metavar="VALUE",
+        type=float,
+        help="length of the exposure, where --ngroups does not set it (default: 4)",
+    )
     for name, text in IMPORTANT.items():
         parser.add_argument(
-            f"--{name.replace('_', '-')}", dest=name, metavar="VALUE", help=f"{text} (by preset)"
+            f"--{name.replace('_', '-')}",
+            dest=name,
+            metavar="VALUE",
+            help=text if "by default" in text else f"{text} (by preset)",
         )
     parser.add_argument(
         "--set",
@@ -71,7 +83,9 @@ def add_arguments(parser: CommandParser) -> None:
         help="any other field of tso_level3.simulate.Simulation; may be repeated",
     )
     parser.add_argument(
-        "--list", action="store_true", help="list the presets and all fields, and do nothing"
+        "--list",
+        action="store_true",
+        help="list the presets, and all fields as the preset has them, and do nothing",
     )
 
 
@@ -85,12 +99,17 @@ def run(args: argparse.Namespace, parser: CommandParser) -> None:
     parser : CommandParser
         The command's parser, for errors of the command line.
     """
-    from tso_level3.simulate import PRESETS, simulate_files, simulation
+    from tso_level3.simulate import PRESETS, simulate_files, timeline, visit
+    from tso_level3.simulate.visits import HOURS
 
     if args.list:
         say(f"presets: {', '.join(PRESETS)}")
-        for name, default in _defaults().items():
-            say(f"  {name} = {default!r}")
+        try:
+            sim = visit(args.preset)
+        except ValueError as error:
+            parser.error(str(error))
+        for name in _defaults():
+            say(f"  {name} = {getattr(sim, name)!r}")
         return
     changes = {name: getattr(args, name) for name in IMPORTANT if getattr(args, name) is not None}
     for item in args.others:
@@ -100,13 +119,20 @@ def run(args: argparse.Namespace, parser: CommandParser) -> None:
         changes[name.strip().replace("-", "_")] = value
     try:
         values = {name: understood(name, text) for name, text in changes.items()}
-        sim = simulation(args.preset, **values)
+        sim = visit(args.preset, hours=HOURS if args.hours is None else args.hours, **values)
     except ValueError as error:
         parser.error(str(error))
     files = simulate_files(sim, args.output_dir)
-    say(f"wrote {sim.description}, one integration every {sim.cadence:.4g} s")
+    say(f"wrote {sim.description}")
+    say(f"  {timeline(sim)}")
     for path in (*files.segments, files.association, files.truth):
-        say(f"  {path}")
+        say(f"  {_size(path):>7}  {path}")
+    say(f"next: tso-level3 measure {files.association}")
+
+
+def _size(path: Path) -> str:
+    size = path.stat().st_size
+    return f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{max(size / 1e3, 1):.0f} kB"
 
 
 def _defaults() -> dict[str, Any]:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["MAD", "median", "robust"]
+__all__ = ["MAD", "median", "point_to_point", "robust", "without_slope"]
 
 #: Standard deviation of normal noise over its median absolute deviation.
 MAD = 1.4826022185056018
 _LEAST = 3
+# First differences whose mean is the local slope.
+_SLOPE = 5
+# Differences beyond so many sigma do not count, and what normal noise keeps of its variance within.
+_CLIP, _KEPT = 4.0, 0.9989
 
 
 def median(values: np.ndarray) -> float:
@@ -47,6 +51,62 @@ def robust(values: np.ndarray) -> float:
         return np.nan
     values -= _middle(values)
     return MAD * _middle(np.abs(values, out=values))
+
+
+def without_slope(steps: np.ndarray) -> np.ndarray:
+    """Take the mean of five off first differences, so that a slope is no part of them.
+
+    The ingress of a transit is a slope. The mean of five differences holds only the two values at
+    its ends: it adds a 25th to the variance, which is taken off again.
+
+    Parameters
+    ----------
+    steps : ndarray, (n,)
+        First differences.
+
+    Returns
+    -------
+    ndarray, (n,)
+        With the variance that white noise gave them; NaN where one of the five is not known, and
+        so for the first and the last two. Fewer than twelve known differences, which say little of
+        slopes, stay as they are.
+    """
+    steps = np.array(steps, dtype=float)
+    if np.isfinite(steps).sum() < 2 * _SLOPE + 2:
+        return steps
+    out = np.full(len(steps), np.nan)
+    mean = np.convolve(steps, np.full(_SLOPE, 1.0 / _SLOPE), "valid")
+    half = _SLOPE // 2
+    out[half:-half] = (steps[half:-half] - mean) / np.sqrt(1.0 + _SLOPE**-2.0)
+    return out
+
+
+def point_to_point(values: np.ndarray) -> float:
+    """Estimate the scatter of a series from one value to the next.
+
+    From first differences without the local slope, and without those beyond 4 sigma: neither a
+    trend nor the ingress of a transit is part of it.
+
+    Parameters
+    ----------
+    values : ndarray, (n,)
+        The series; values that are not finite are passed over.
+
+    Returns
+    -------
+    float
+        The standard deviation of a value, of normal noise; NaN for fewer than five values.
+    """
+    values = np.asarray(values, float)
+    steps = without_slope(np.diff(values[np.isfinite(values)]))
+    size = np.abs(steps[np.isfinite(steps)])
+    if size.size < 4:
+        return np.nan
+    scale = MAD * _middle(size.copy())
+    for _ in range(3):
+        kept = size[size <= _CLIP * scale]
+        scale = float(np.sqrt(np.mean(kept**2) / _KEPT))
+    return scale / np.sqrt(2.0)
 
 
 def _middle(values: np.ndarray) -> float:

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tso_level3.core.robust import robust
+from tso_level3.core.robust import point_to_point, robust
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 __all__ = ["Detrended", "detrend"]
 
+log = logging.getLogger(__name__)
+
 _CLIP = 5.0
 _MAX_CLIPS = 10
+# Integrations on each side that say where one between them should be.
+_NEIGHBOURS = 3
+# More than these are no outliers, but something that the fit does not know.
+_MOST_OUTLIERS = 0.05
+# Vectors that say nothing change a scatter by less than this over the root of the integrations.
+_NOISIER = 1.0
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Detrended:
     """A light curve without what followed the vectors, and the fit that took it out.
 
@@ -42,8 +56,11 @@ class Detrended:
     used : ndarray, (n_int,), bool
         The integrations in the fit: finite, outside the window, no outlier.
     scatter_before, scatter_after : float
-        Robust relative scatter of the integrations outside the window, about their median
-        before and about the model after.
+        Relative rms of the integrations in the fit, weighted as they were there, about their mean
+        before and about the model after. A transit that no window leaves out is in it.
+    noise_before, noise_after : float
+        Relative scatter from one integration to the next, outside the window: no trend, and
+        neither ingress nor egress, is in it. NaN for fewer than five integrations.
     """
 
     time: np.ndarray
@@ -57,6 +74,53 @@ class Detrended:
     used: np.ndarray
     scatter_before: float
     scatter_after: float
+    noise_before: float
+    noise_after: float
+
+    def __repr__(self) -> str:
+        scatter, noise = (
+            f"{1e6 * before:.0f} -> {1e6 * after:.0f} ppm"
+            for before, after in (
+                (self.scatter_before, self.scatter_after),
+                (self.noise_before, self.noise_after),
+            )
+        )
+        return (
+            f"<Detrended: {self.used.sum()} of {len(self.time)} integrations in the fit of "
+            f"{', '.join(self.names)}; rms {scatter}, point to point {noise}>"
+        )
+
+    def to_table(self) -> Table:
+        """Give the corrected light curve as a table.
+
+        Returns
+        -------
+        astropy.table.Table
+            ``time, flux, flux_err, baseline, used``, a row per integration. Its ``meta`` holds
+            ``terms`` (name, coefficient and error of each), ``scale`` and the scatters.
+        """
+        from astropy.table import Table
+
+        names = ("time", "flux", "flux_err", "baseline", "used")
+        table = Table({name: getattr(self, name) for name in names})
+        fitted = zip(self.names, self.coefficients, self.errors, strict=True)
+        table.meta["terms"] = {name: [float(c), float(e)] for name, c, e in fitted}
+        scalars = ("scale", "scatter_before", "scatter_after", "noise_before", "noise_after")
+        table.meta |= {name: float(getattr(self, name)) for name in scalars}
+        return table
+
+
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """A fit of terms to a light curve, and the noise of what it leaves."""
+
+    names: tuple[str, ...]
+    design: np.ndarray
+    used: np.ndarray
+    solution: np.ndarray
+    covariance: np.ndarray
+    chi2: float
+    noise: float
 
 
 def detrend(
@@ -70,8 +134,14 @@ def detrend(
 ) -> Detrended:
     """Fit a polynomial in time and vectors to a light curve, and divide by them.
 
-    The fit is linear least squares, weighted with the errors where they are known; integrations
-    more than 5 robust sigma off the fit are left out, and it is made again until none is.
+    The fit is linear least squares, weighted with the errors where they are known. Outliers are
+    left out, and it is made again until there are none: integrations more than 5 sigma off the
+    fit and, in the same direction, off their neighbours on both sides, in terms of the scatter
+    from one integration to the next. What the fit does not know, such as a transit, has neighbours
+    like itself. Where more than 5 % are outliers all are kept, with a warning.
+
+    Where the vectors add noise from one integration to the next, as they do when the fit takes a
+    transit for motion, they are not taken out, with a warning.
 
     Parameters
     ----------
@@ -84,8 +154,8 @@ def detrend(
     order : int
         Order of the polynomial in time, 0 or more.
     window : sequence of float, optional
-        Start and end of a time that is left out of the fit, such as the transit; more pairs may
-        follow. Without one, a transit is fitted away in part.
+        Start and end of a time that is left out of the fit, such as the transit, on the scale of
+        ``time``; more pairs may follow. Without one, a transit is fitted away in part.
 
     Returns
     -------
@@ -95,7 +165,8 @@ def detrend(
     Raises
     ------
     ValueError
-        The order or the window cannot be understood, or too few integrations are left.
+        The order or the window cannot be understood, no integration is in the window, or too few
+        are left.
 
     References
     ----------
@@ -106,31 +177,68 @@ def detrend(
     known = flux_err is not None and np.isfinite(flux_err).any()
     flux_err = np.array(flux_err, dtype=float) if known else np.full(flux.shape, np.nan)
     finite, start = _usable(time, flux, flux_err if known else None, vectors, order, window)
-    design, names = _design(time, vectors, int(order), start)
     weights = 1.0 / flux_err if known else np.ones(len(flux))
-    used = _without_outliers(design, flux, weights, start)
-    solution, covariance, chi2 = _solve(design[used], flux[used], weights[used])
-    covariance = covariance * (max(chi2, 1.0) if known else chi2)
-    scale = float(solution[0])
+    plain = _fit(time, flux, weights, {}, int(order), start)
+    fit = _fit(time, flux, weights, vectors, int(order), start) if vectors else plain
+    if fit.noise > (1.0 + _NOISIER / np.sqrt(start.sum())) * plain.noise:
+        log.warning(
+            "detrending: %s not taken out: their fit raises the scatter from one integration to "
+            "the next from %.0f to %.0f ppm, as it does where a transit or eclipse is taken for "
+            "motion; give its times as window",
+            ", ".join(vectors),
+            1e6 * plain.noise,
+            1e6 * fit.noise,
+        )
+        fit = plain
+    scale, used = float(fit.solution[0]), fit.used
     if scale == 0.0 or not np.isfinite(scale):
         raise ValueError(f"detrending: a mean flux of {scale:g} found, expected another than 0")
-    baseline = np.where(finite, design @ solution, np.nan)
-    relative = flux / baseline
-    varies = np.ptp(design[start], axis=0) > 0
+    baseline = np.where(finite, fit.design @ fit.solution, np.nan)
+    covariance = fit.covariance * (max(fit.chi2, 1.0) if known else fit.chi2)
+    varies = np.ptp(fit.design[start], axis=0) > 0
     varies[0] = True
+    square = weights[used] ** 2
+    mean = np.average(flux[used], weights=square)
+    before, after = (
+        float(np.sqrt(np.average((flux[used] - about) ** 2, weights=square)) / abs(scale))
+        for about in (mean, baseline[used])
+    )
     return Detrended(
         time=time,
-        flux=relative,
+        flux=flux / baseline,
         flux_err=flux_err / np.abs(baseline),
         baseline=baseline,
-        names=names,
-        coefficients=np.where(varies, solution / scale, np.nan),
+        names=fit.names,
+        coefficients=np.where(varies, fit.solution / scale, np.nan),
         errors=np.where(varies, np.sqrt(np.diag(covariance)) / abs(scale), np.nan),
         scale=scale,
         used=used,
-        scatter_before=robust(flux[start] / np.median(flux[start])),
-        scatter_after=robust(relative[start]),
+        scatter_before=before,
+        scatter_after=after,
+        noise_before=_noise(flux[start], time[start]),
+        noise_after=fit.noise,
     )
+
+
+def _fit(
+    time: np.ndarray,
+    flux: np.ndarray,
+    weights: np.ndarray,
+    vectors: Mapping[str, np.ndarray],
+    order: int,
+    start: np.ndarray,
+) -> _Fit:
+    """Fit a polynomial in time and vectors, without outliers."""
+    design, names = _design(time, vectors, order, start)
+    used = _without_outliers(design, flux, weights, time, start)
+    solution, covariance, chi2 = _solve(design[used], flux[used], weights[used])
+    left = flux[start] - design[start] @ solution + solution[0]
+    return _Fit(names, design, used, solution, covariance, chi2, _noise(left, time[start]))
+
+
+def _noise(values: np.ndarray, time: np.ndarray) -> float:
+    """Relative scatter from one integration to the next."""
+    return point_to_point(values[np.argsort(time, kind="stable")]) / abs(np.median(values))
 
 
 def _usable(
@@ -164,14 +272,22 @@ def _usable(
 def _outside(time: np.ndarray, window: Sequence[float] | None) -> np.ndarray:
     """Mark the times that are in no window."""
     edges = np.ravel(np.asarray(() if window is None else window, dtype=float))
-    pairs = edges.reshape(-1, 2) if len(edges) % 2 == 0 else None
-    if pairs is None or not (pairs[:, 0] < pairs[:, 1]).all():
-        raise ValueError(
-            f"window: {edges.tolist()} found, expected a start and a later end, or several such"
-        )
+    known = time[np.isfinite(time)]
+    span = f"times from {known.min():.10g} to {known.max():.10g}" if len(known) else "no times"
     outside = np.ones(len(time), dtype=bool)
-    for first, last in pairs:
-        outside &= ~((time >= first) & (time <= last))
+    for k in range(0, len(edges), 2):
+        first, last = pair if len(pair := edges[k : k + 2]) == 2 else (np.nan, np.nan)
+        if not first < last:
+            raise ValueError(
+                f"window: {edges.tolist()} found, expected a start and a later end, or several "
+                f"such pairs, of the {span}"
+            )
+        within = (time >= first) & (time <= last)
+        if not within.any():
+            raise ValueError(
+                f"window: no integration from {first:.10g} to {last:.10g} found, expected {span}"
+            )
+        outside &= ~within
     return outside
 
 
@@ -193,20 +309,55 @@ def _design(
 
 
 def _without_outliers(
-    design: np.ndarray, flux: np.ndarray, weights: np.ndarray, used: np.ndarray
+    design: np.ndarray, flux: np.ndarray, weights: np.ndarray, time: np.ndarray, start: np.ndarray
 ) -> np.ndarray:
-    """Solve, leave out outliers, and solve again; answers with what was used, (n_int,)."""
+    """Solve, leave out outliers, and solve again; returns what was used, (n_int,)."""
+    rows = np.flatnonzero(start)
+    rows = rows[np.argsort(time[rows], kind="stable")]
+    used = start
     for _ in range(_MAX_CLIPS):
         solution = _solve(design[used], flux[used], weights[used])[0]
-        residual = (flux - design @ solution) * weights
-        sigma = robust(residual[used])
-        keep = used & (np.abs(residual) <= _CLIP * sigma)
+        residual = ((flux - design @ solution) * weights)[rows]
+        step = robust(np.diff(residual, n=2)) / np.sqrt(6.0)
         # A noiseless fit has a scatter of rounding errors, which are no outliers.
-        noiseless = sigma <= 1e-12 * np.max(np.abs((flux * weights)[used]))
-        if noiseless or keep.sum() == used.sum() or keep.sum() <= design.shape[1]:
+        if not step > 1e-12 * np.max(np.abs((flux * weights)[used])):
+            break
+        off = np.abs(residual) > _CLIP * max(step, robust(residual[used[rows]]))
+        off &= np.abs(_beside_neighbours(residual)) > _CLIP * step
+        keep = start.copy()
+        keep[rows[off]] = False
+        if np.array_equal(keep, used) or keep.sum() <= design.shape[1]:
             break
         used = keep
+    rejected = int(start.sum() - used.sum())
+    if rejected > _MOST_OUTLIERS * start.sum():
+        log.warning(
+            "detrending: %d of %d integrations are more than %g sigma off the fit, more than "
+            "outliers can be: none is left out",
+            rejected,
+            start.sum(),
+            _CLIP,
+        )
+        return start
     return used
+
+
+def _beside_neighbours(values: np.ndarray) -> np.ndarray:
+    """How far values stand out from those before and from those after; 0 where on one side only."""
+    n, k = len(values), _NEIGHBOURS
+    padded = np.concatenate([np.full(k, np.nan), values, np.full(k, np.nan)])
+    runs = np.lib.stride_tricks.sliding_window_view(padded, k)
+    with warnings.catch_warnings():
+        # The first and the last have neighbours on one side alone, which then decides.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        middles = np.nanmedian(runs, axis=1)
+    before, after = values - middles[:n], values - middles[k + 1 :]
+    before, after = (
+        np.where(np.isnan(before), after, before),
+        np.where(np.isnan(after), before, after),
+    )
+    least = np.minimum(np.abs(before), np.abs(after))
+    return np.where(before * after > 0, least, 0.0)
 
 
 def _solve(

@@ -1,4 +1,4 @@
-"""How much the flux changes with an event."""
+"""How much the flux changes with an event, and how well that is known."""
 
 from __future__ import annotations
 
@@ -6,21 +6,26 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tso_level3.core.robust import MAD
+from tso_level3.core.robust import MAD, robust
 
 __all__ = ["dip_size", "ramp_size", "step_size"]
 
 _REACH = 100
 _AROUND = 30
+# Integrations that say where the flux is, on each side of a step.
+_LEAST = 3
+_UNKNOWN = (float("nan"), float("nan"))
+# Standard error of a median over that of a mean.
+_OF_A_MEDIAN = float(np.sqrt(np.pi / 2))
 
 
-def step_size(flux: np.ndarray, index: int, others: Sequence[int]) -> float:
+def step_size(flux: np.ndarray, index: int, others: Sequence[int]) -> tuple[float, float]:
     """Relative step of the flux beside a slope, over 100 integrations on each side.
 
     Parameters
     ----------
     flux : ndarray, (n,)
-        The quoted light curve.
+        The quoted light curve; NaN where it says nothing of the event, as in a transit.
     index : int
         First integration after the step.
     others : sequence of int
@@ -28,66 +33,86 @@ def step_size(flux: np.ndarray, index: int, others: Sequence[int]) -> float:
 
     Returns
     -------
-    float
-        The step; NaN where too little is known.
+    (float, float)
+        The step and its standard error; NaN where too little is known.
     """
-    first = max([0, index - _REACH, *[edge for edge in others if edge < index]])
-    last = min([len(flux), index + _REACH, *[edge for edge in others if edge > index]])
-    return _fitted(flux[first:last], (np.arange(first, last) >= index).astype(float))
+    first = max([0, *[edge for edge in others if edge < index]])
+    last = min([len(flux), *[edge for edge in others if edge > index]])
+    known = np.flatnonzero(np.isfinite(flux[first:last])) + first
+    before, after = known[known < index][-_REACH:], known[known >= index][:_REACH]
+    if min(len(before), len(after)) < _LEAST:
+        return _UNKNOWN
+    place = np.concatenate([before, after])
+    return _fitted(place, flux[place], (place >= index).astype(float))
 
 
-def dip_size(flux: np.ndarray, start: int, stop: int) -> float:
+def dip_size(flux: np.ndarray, start: int, stop: int) -> tuple[float, float]:
     """Relative difference between the flux in a run of integrations and around it.
 
     Parameters
     ----------
     flux : ndarray, (n,)
-        The quoted light curve.
+        The quoted light curve; NaN where it says nothing of the event, as in a transit.
     start, stop : int
         The run [start, stop).
 
     Returns
     -------
-    float
-        The difference; NaN where too little is known.
+    (float, float)
+        The difference and its standard error; NaN where too little is known.
     """
     around = np.r_[max(start - _AROUND, 0) : start, stop : min(stop + _AROUND, len(flux))]
     outside, inside = flux[around], flux[start:stop]
-    if not np.isfinite(outside).any() or not np.isfinite(inside).any():
-        return float("nan")
-    return float(np.nanmedian(inside) / np.nanmedian(outside) - 1.0)
+    outside, inside = outside[np.isfinite(outside)], inside[np.isfinite(inside)]
+    if len(outside) < _LEAST or not len(inside):
+        return _UNKNOWN
+    middle = np.median(outside)
+    of_outside = _OF_A_MEDIAN / np.sqrt(len(outside))
+    # The median of one or two is their mean.
+    of_inside = (_OF_A_MEDIAN if len(inside) > 2 else 1.0) / np.sqrt(len(inside))
+    error = robust(outside) * np.hypot(of_outside, of_inside)
+    return float(np.median(inside) / middle - 1.0), float(error / abs(middle))
 
 
-def ramp_size(flux: np.ndarray, length: float) -> float:
+def ramp_size(flux: np.ndarray, length: float) -> tuple[float, float]:
     """Relative amplitude of an exponential ramp of the flux beside a slope.
 
     Parameters
     ----------
     flux : ndarray, (n,)
-        The quoted light curve.
+        The quoted light curve; NaN where it says nothing of the event, as in a transit.
     length : float
         Integrations in which the ramp falls by a factor of e.
 
     Returns
     -------
-    float
-        The amplitude at the first integration; NaN where too little is known.
+    (float, float)
+        The amplitude at the first integration and its standard error; NaN where too little is
+        known.
     """
     part = flux[: int(8 * length)]
-    return _fitted(part, np.exp(-np.arange(len(part)) / length))
+    place = np.flatnonzero(np.isfinite(part))
+    return _fitted(place, part[place], np.exp(-place / length))
 
 
-def _fitted(values: np.ndarray, shape: np.ndarray) -> float:
+def _fitted(place: np.ndarray, values: np.ndarray, shape: np.ndarray) -> tuple[float, float]:
     """Fit a shape beside a straight line, again without outliers; its size over the median."""
-    keep = np.isfinite(values)
-    design = np.stack([np.ones(len(values)), np.linspace(-1, 1, len(values)), shape], axis=1)
-    solution, middle = [np.nan], np.nan
+    if len(values) == 0:
+        return _UNKNOWN
+    slope = (place - place.mean()) / max(np.ptp(place), 1)
+    design = np.stack([np.ones(len(values)), slope, shape], axis=1)
+    keep = np.ones(len(values), dtype=bool)
+    solution, middle = np.full(3, np.nan), np.nan
     for _ in range(3):
         if keep.sum() <= design.shape[1] + 2:
-            return float("nan")
-        middle = np.median(values[keep])
+            return _UNKNOWN
+        used, middle = keep, np.median(values[keep])
         solution = np.linalg.lstsq(design[keep], values[keep], rcond=None)[0]
         rest = values - design @ solution
         scale = MAD * np.median(np.abs(rest[keep]))
-        keep = np.isfinite(values) & (np.abs(rest) <= 4.0 * max(scale, 1e-300))
-    return float(solution[-1] / middle) if middle != 0 else float("nan")
+        keep = np.abs(rest) <= 4.0 * max(scale, 1e-300)
+    inverse = np.linalg.pinv(design[used].T @ design[used], hermitian=True)
+    variance = np.sum(rest[used] ** 2) / (used.sum() - design.shape[1]) * inverse[-1, -1]
+    if middle == 0:
+        return _UNKNOWN
+    return float(solution[-1] / middle), float(np.sqrt(variance) / abs(middle))

@@ -47,23 +47,24 @@ class Event:
 
     Attributes
     ----------
-    integration : int
+    row : int
         Row of the first integration affected, from 0.
     kind : str
         ``tilt``: the image changed its shape and stayed so; ``jump``: the star moved and stayed;
         ``antenna``: it moved for a short time; ``settling``: a ramp at the start.
     significance : float
         Signal-to-noise of the change.
-    size : float
-        Relative change of the flux; NaN where it is not known.
+    size, size_err : float
+        Relative change of the flux and its standard error; NaN where it is not known.
     length : int
         Integrations that are affected; 0 where it stays.
     """
 
-    integration: int
+    row: int
     kind: str
     significance: float
     size: float
+    size_err: float
     length: int = 0
 
 
@@ -82,6 +83,7 @@ def find_events(
     width_y: np.ndarray,
     chi2: np.ndarray,
     flux: np.ndarray,
+    counts: np.ndarray | None = None,
     groups: Sequence[np.ndarray] = (),
 ) -> tuple[Event, ...]:
     """Find tilts, jumps, disturbances and settling.
@@ -99,6 +101,9 @@ def find_events(
         Reduced chi-square of the fit of the template.
     flux : ndarray, (n_int,)
         Flux in the quoted aperture; gives the size of an event, and a transit's part in chi-square.
+    counts : ndarray, (n_int,), bool, optional
+        Integrations whose flux says how large an event is: those out of transit. By default all
+        do, and what the star itself does is part of the sizes.
     groups : sequence of ndarray, (n_components, k)
         Subspaces of the projections in which a single cause moves the image.
 
@@ -135,13 +140,16 @@ def find_events(
     tilts = _steps(shape, n_ramp)
     moved = motion(pointing[n_ramp:], threshold=_MOTION)
     kept = [(_Step(s.index + n_ramp, s.significance), k) for s, k in _sorted_out(tilts, moved)]
+    if counts is not None:
+        # The image's shape is searched with all of the flux, its size is known from these alone.
+        flux = np.where(np.asarray(counts, bool)[rows], flux, np.nan)
     events = _described(kept, moved.disturbances, rows, flux, n_ramp)
     if ramp is not None:
         length = int(rows[n_ramp - 1] - rows[0] + 1)
         significance = float(np.sqrt(ramp.chi2))
-        size = ramp_size(flux, ramp.length)
-        events.append(Event(int(rows[0]), "settling", significance, size, length))
-    return tuple(sorted(events, key=lambda event: (event.integration, event.kind)))
+        size, error = ramp_size(flux, ramp.length)
+        events.append(Event(int(rows[0]), "settling", significance, size, error, length))
+    return tuple(sorted(events, key=lambda event: (event.row, event.kind)))
 
 
 def _described(
@@ -154,16 +162,16 @@ def _described(
     """Give steps and disturbances their rows and their sizes."""
     edges = [n_ramp, *[step.index for step, _ in steps]]
     events = [
-        Event(int(rows[s.index]), kind, s.significance, step_size(flux, s.index, edges))
+        Event(int(rows[s.index]), kind, s.significance, *step_size(flux, s.index, edges))
         for s, kind in steps
     ]
     for item in short:
         start, stop = item.start + n_ramp, item.stop + n_ramp
         length = int(rows[stop - 1] - rows[start] + 1)
-        size = dip_size(flux, start, stop)
+        size, error = dip_size(flux, start, stop)
         # Nothing was before it: the star comes to its place.
         kind = "settling" if start <= 1 else "antenna"
-        events.append(Event(int(rows[start]), kind, item.significance, size, length))
+        events.append(Event(int(rows[start]), kind, item.significance, size, error, length))
     return events
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tso_level3.core.robust import median, robust
+from tso_level3.core.robust import median, robust, without_slope
 
 __all__ = [
     "Averaging",
@@ -37,7 +37,7 @@ class Scatter:
     Attributes
     ----------
     raw : float
-        Robust scatter of first differences, over sqrt 2.
+        Robust scatter of first differences less the local slope, over sqrt 2.
     clean : float
         The same after regression on the centres.
     pointing : float
@@ -255,8 +255,9 @@ def scatter_about(flux: np.ndarray, centres: Centres, use: np.ndarray, size: int
     moved, spread = centres.about(good)
     follows = np.where(centres.known, moved @ slope, 0.0)
     clean = relative - follows
-    raw = robust(step) / np.sqrt(2)
-    fine = robust(np.diff(clean)) / np.sqrt(2)
+    # The ingress of a transit is a slope.
+    raw = robust(without_slope(step)) / np.sqrt(2)
+    fine = robust(without_slope(np.diff(clean))) / np.sqrt(2)
     coarse = bins(clean, size)
     # Second differences: neither a trend nor the steep sides of a transit count.
     binned = robust(np.diff(coarse, n=2)) / np.sqrt(6)

@@ -1,4 +1,4 @@
-"""A product in words (`facts`), and on one page of HTML (`page`, `write`)."""
+"""A product on one page of HTML (`page`, `write`)."""
 
 from tso_level3.report.pages import page, write
 

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tso_level3.atomic import replacing
-from tso_level3.report.facts import facts, setup
-from tso_level3.report.rows import (
+from tso_level3.summary.facts import facts, setup
+from tso_level3.summary.rows import (
     EVENT_HEADINGS,
     NOISE_HEADINGS,
     changed_settings,
+    event_note,
     event_rows,
     flag_counts,
     inputs,
@@ -71,6 +72,7 @@ def page(model: TSOLightCurveModel) -> str:
         _table(("flag", "integrations", "meaning"), flag_counts(model)),
         "<h2>Events</h2>",
         _table(EVENT_HEADINGS, event_rows(model)),
+        f"<p>{_text(event_note(model))}</p>",
         "<h2>Notes</h2>",
         _list(notes(model)),
         "<h2>Inputs</h2>",

@@ -11,6 +11,7 @@ from tso_level3.simulate.exposure import (
 from tso_level3.simulate.images import Renderer
 from tso_level3.simulate.scene import Scene, build_scene
 from tso_level3.simulate.settings import PRESETS, Simulation, Tilt, simulation
+from tso_level3.simulate.visits import timeline, visit
 
 __all__ = [
     "PRESETS",
@@ -26,4 +27,6 @@ __all__ = [
     "simulate_files",
     "simulate_frames",
     "simulation",
+    "timeline",
+    "visit",
 ]

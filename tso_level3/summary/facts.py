@@ -34,6 +34,7 @@ def facts(model: TSOLightCurveModel) -> dict[str, str]:
         "flux": _flux(model, made),
         "quoted": _quoted(model, made),
         "noise": _noise(model),
+        "verdict": _verdict(made),
         "centre": _centre(model, made),
         "background": _background(model, made),
         "kernel": _kernel(made),
@@ -117,6 +118,18 @@ def _noise(model: TSOLightCurveModel) -> str:
     return (
         f"{1e6 * row['scatter']:.0f} ppm an integration, {1e6 * row['expected']:.0f} expected"
         f" (ratio {row['ratio']:.2f}), red noise {row['red_noise']:.2f}"
+    )
+
+
+def _verdict(made: dict) -> str:
+    """Say whether the run found its own result good, where it did."""
+    found = made.get("verdict", "")
+    if not isinstance(found, dict):
+        return str(found)
+    return ": ".join(
+        ", ".join(map(str, part)) if isinstance(part, (list, tuple)) else str(part)
+        for part in found.values()
+        if part
     )
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "EVENT_HEADINGS",
     "NOISE_HEADINGS",
     "changed_settings",
+    "event_note",
     "event_rows",
     "flag_counts",
     "inputs",
@@ -24,7 +25,7 @@ __all__ = [
 ]
 
 #: Headings of what `event_rows` gives.
-EVENT_HEADINGS = ("integration", "kind", "significance", "size")
+EVENT_HEADINGS = ("integration", "kind", "significance", "size", "error")
 
 #: Headings of what `noise_rows` gives; the noise is in parts per million.
 NOISE_HEADINGS = (
@@ -146,14 +147,38 @@ def event_rows(model: TSOLightCurveModel) -> list[tuple[str, ...]]:
     list of tuple of str
         The cells under `EVENT_HEADINGS`; the integration is a number in the exposure, from 1.
     """
-    numbers = np.asarray(model.light_curve["integration"])
-    rows = []
-    for event in model.events:
-        row = int(event["integration"])
-        number = str(numbers[row]) if 0 <= row < len(numbers) else "-"
-        size = f"{1e6 * float(event['size']):+.0f} ppm"
-        rows.append((number, str(event["kind"]), f"{float(event['significance']):.1f}", size))
-    return rows
+    return [
+        (
+            str(event["integration"]),
+            str(event["kind"]),
+            f"{event['significance']:.1f}",
+            f"{1e6 * event['size']:+.0f} ppm" if np.isfinite(event["size"]) else "not known",
+            f"{1e6 * event['size_err']:.0f} ppm" if np.isfinite(event["size_err"]) else "-",
+        )
+        for event in model.events
+    ]
+
+
+def event_note(model: TSOLightCurveModel) -> str:
+    """Say what the sizes of the events hold.
+
+    Parameters
+    ----------
+    model : TSOLightCurveModel
+        The product.
+
+    Returns
+    -------
+    str
+        A sentence; empty where there are no events.
+    """
+    if not len(model.events):
+        return ""
+    if model.meta.tso_level3.instance.get("settings", {}).get("out_of_transit", "none") == "none":
+        return (
+            "Sizes hold what the star itself did, such as a transit: out_of_transit was not given."
+        )
+    return "Sizes are of the flux out of transit."
 
 
 def notes(model: TSOLightCurveModel) -> list[str]:
@@ -185,11 +210,11 @@ def inputs(model: TSOLightCurveModel) -> list[str]:
     list of str
         Name and integrations of each.
     """
+    numbers = np.asarray(model.light_curve["integration"])
     lines = []
     for item in model.meta.tso_level3.instance.get("inputs", ()):
-        frames = list(item.get("frames", ()))
-        text = str(item.get("name") or "array")
-        lines.append(
-            f"{text}: integrations {frames[0]} to {frames[1]}" if len(frames) == 2 else text
-        )
+        text, frames = str(item.get("name") or "array"), list(item.get("frames", ()))
+        if len(frames) == 2 and 1 <= frames[0] <= frames[1] <= len(numbers):
+            text += f": integrations {numbers[frames[0] - 1]} to {numbers[frames[1] - 1]}"
+        lines.append(text)
     return lines
