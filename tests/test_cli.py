@@ -179,6 +179,7 @@ def other_value(item):
         "str": ("some.fits", "some.fits"),
         "floats": ("31.25,30.5", (31.25, 30.5)),
         "strs": ("SATURATED,4", ("SATURATED", "4")),
+        "conditions": ("FILTER=R,OBJECT=WASP 39", ("FILTER=R", "OBJECT=WASP 39")),
         "size": ("21,31", (21, 31)),
         "any": ("2.05", 2.05),
     }[kind]
@@ -344,7 +345,7 @@ def test_wrong_parameter_files(tree, message, capsys):
         ("measure empty.fits --radii abc", 2, "radii: 'abc' found, expected a number or a list"),
         ("measure empty.fits --center middle", 2, "center: 'middle' found, expected one of auto"),
         ("measure empty.fits --radius-inner 9 --radius-outer 5", 2, "radius_outer: 5.0 found"),
-        ("measure empty.fits --rdii 3", 2, "unrecognized arguments: --rdii"),
+        ("measure empty.fits --rdii 3", 2, "unrecognized arguments: --rdii 3, perhaps --radii"),
         ("measure", 2, "required: SOURCE"),
         ("mesure empty.fits", 2, "perhaps measure"),
         ("--nothing", 2, "unrecognized arguments"),
