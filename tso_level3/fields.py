@@ -132,7 +132,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     str
         ``, perhaps NAME``; '' where none is near.
     """
-    near = difflib.get_close_matches(name, list(known), 1, 0.55)
+    known = list(known)
+    near = difflib.get_close_matches(name, known, 1, 0.55)
+    near = near or [item for item in known if item.startswith(name)]
     return f", perhaps {near[0]}" if near else ""
 
 

@@ -125,6 +125,7 @@ class TSOLevel3Pipeline(CrdsOptional, OneSentence, Tso3Pipeline):
             log.info("outlier_detection is skipped: the calints are measured as they are")
             cleaned = _listed(members.sources)
         else:
+            log.info("Performing outlier detection on %d input(s) ...", len(members.sources))
             cleaned = [self._flag_outliers(source) for source in _each(members.sources)]
         if self.tso_photometry.skip:
             log.info("tso_photometry is skipped: no light curve is made")
@@ -152,7 +153,7 @@ class TSOLevel3Pipeline(CrdsOptional, OneSentence, Tso3Pipeline):
         if cube.data.ndim < 3:
             log.warning("%s: one image; outlier_detection is skipped", filename_of(source))
             return source
-        log.info("Performing outlier detection on %s ...", filename_of(source))
+        log.debug("Performing outlier detection on %s ...", filename_of(source))
         cube = self.outlier_detection.run(cube)
         if cube.meta.cal_step.outlier_detection != "COMPLETE":
             return cube if given else source

@@ -228,6 +228,7 @@ def _check_form(output: Path) -> None:
 
 def _check_inputs(output: Path, sources: list[str]) -> None:
     """Keep an input from being replaced by what is made of it."""
+    from tso_level3.readers.front import is_product
     from tso_level3.readers.listings import files_of
 
     if not output.exists():
@@ -235,7 +236,8 @@ def _check_inputs(output: Path, sources: list[str]) -> None:
     for name in sources:
         members = [item for item in files_of(name).items if isinstance(item, str | Path)]
         for path in [Path(name), *map(Path, members)]:
-            if path.exists() and output.samefile(path):
+            # What an earlier run wrote into a folder is no input of this one.
+            if path.exists() and output.samefile(path) and not is_product(path):
                 raise ValueError(f"--output: {output} is an input, expected another name")
 
 

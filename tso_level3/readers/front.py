@@ -35,7 +35,7 @@ from tso_level3.readers.stitch import stitch, unreadable_part
 from tso_level3.readers.where import Picker
 from tso_level3.settings import Settings
 
-__all__ = ["open_exposure"]
+__all__ = ["is_product", "open_exposure"]
 
 log = logging.getLogger(__name__)
 
@@ -209,6 +209,26 @@ def _file_part(path: Path, settings: Settings, work: Workspace) -> Part:
         log.debug("%s", path, exc_info=True)
         kind = type(problem).__name__
         raise InputError(f"{path}: cannot be understood ({kind}: {brief(problem)})") from problem
+
+
+def is_product(path: Path) -> bool:
+    """Whether a file is a product of this package, which is no input.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    bool
+        False also for what cannot be read.
+    """
+    try:
+        _file_part(path, Settings(), Workspace())
+    except (ValueError, OSError) as problem:
+        return isinstance(problem, ProductInput)
+    return False
 
 
 def _part(item: Any, place: int, settings: Settings, work: Workspace) -> Part:

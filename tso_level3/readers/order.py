@@ -71,9 +71,12 @@ def check_same(good: Sequence[Part], where: Sequence[str] = ()) -> None:
         ]
         more = [f"{len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
         differ.append(f"{label} {' and '.join(names[:_SHOWN] + more)}")
+        most = max(found.values(), key=len)[0]
         if label in LABELS and not hint:
-            most = max(found.values(), key=len)[0]
             hint = f"; where picks, as in where='{_keyword(most, label)}={_label(most, label)}'"
+        if label == "shape" and most.path is not None:
+            axis = 1 if len({part.shape[1] for part in good}) > 1 else 2
+            hint = f"; where picks, as in where='NAXIS{axis}={most.shape[2 - axis]}'"
     if differ:
         listed = "; ".join(differ)
         raise InputError(f"inputs that differ found, expected one series: {listed}{hint}")
