@@ -1,6 +1,7 @@
 """Keywords of the routines: misspelled, shown to help and completion, with units."""
 
 import inspect
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -81,6 +82,12 @@ def test_every_parameter_is_in_help_and_signature(routine):
     assert "overrides" not in signature.parameters and "**" not in text
     assert list(signature.parameters)[:3] == ["source", "settings", "executor"]
     assert text.index("source") < text.index("\nradii : ") < text.index("\nReturns\n-------\n")
+
+
+def test_settings_of_the_step_are_not_dropped_in_silence(caplog):
+    with ThreadPoolExecutor(1) as threads:
+        tso_level3.measure(cube(), save_fits=True, n_workers=2, executor=threads)
+    assert "save_fits is not used" in caplog.text and "n_workers=2 is not used" in caplog.text
 
 
 def test_lengths_with_units():

@@ -311,6 +311,11 @@ def measure(
     angles = angles_in(overrides)
     rest = {name: value for name, value in overrides.items() if name not in angles}
     settings = (settings or Settings()).replace(**rest)
+    for name in ("save_catalog", "save_fits", "save_plots"):
+        if rest.get(name):
+            log.warning("%s is not used: it is for the step and the command.", name)
+    if executor is not None and settings.n_workers > 1:
+        log.warning("n_workers=%d is not used: an executor was given.", settings.n_workers)
     exposure = open_exposure(source, settings, errors=errors, mask=mask, times=times)
     settings = settings.replace(**in_pixels(angles, exposure.optics.pixel_scale))
     return build(run(exposure, settings, executor=executor, progress=progress), take=True)
