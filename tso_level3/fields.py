@@ -109,7 +109,7 @@ def coerce(item: dataclasses.Field, value: object) -> object:
 
 def _plain(value: object, unit: str) -> object:
     """Take the numbers out of quantities; those of another unit raise `ValueError`."""
-    if hasattr(value, "to_value"):
+    if hasattr(value, "to_value") and hasattr(value, "unit"):
         bare = unit not in ("pix", "d") or value.unit.is_equivalent("")
         return value.to_value("" if bare else unit)
     if isinstance(value, (list, tuple)):

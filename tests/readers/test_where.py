@@ -73,6 +73,11 @@ def test_nothing_is_picked(where, message, mixed):
         open_exposure(mixed, Settings(where=where))
 
 
+def test_an_array_has_no_header():
+    with pytest.raises(ValueError, match="FILTER=R found in none of the inputs"):
+        open_exposure(np.ones((3, 4, 5)), Settings(where="FILTER=R"))
+
+
 def test_what_is_no_condition():
     for wrong in ("FILTER", "=R", "FILTER=", ["FILTER=R", "V"]):
         with pytest.raises(ValueError, match="where: .*expected KEYWORD=VALUE"):

@@ -101,7 +101,9 @@ def open_exposure(
             part = memory.array_part(source, errors=errors, mask=mask)
             parts: Sequence[Part] = [without(part, settings, *FILE_SETTINGS)]
             if settings.where:
-                parts = _picked(parts[0], Picker(settings.where))
+                picker = Picker(settings.where)
+                if not _picked(parts[0], picker):
+                    raise picker.refused()
         else:
             parts = _parts(source, settings)
         return stitch(parts, settings, gain=gain, times=times)
