@@ -189,7 +189,7 @@ def root_name(source: Any, inputs: Sequence[Mapping]) -> str | None:
     name = filename_of(source)
     if name is not None and is_pattern(name):
         name = str(files_of(name).items[0])
-    elif name is not None and Path(name).is_dir():
+    elif name is not None and Path(name).name in ("", "..") and Path(name).is_dir():
         # "." has no name of its own
         name = str(Path(name).resolve())
     name = name or (inputs[0].get("name") if inputs else None)
