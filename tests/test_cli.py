@@ -180,6 +180,7 @@ def other_value(item):
         "str": ("some.fits", "some.fits"),
         "floats": ("31.25,30.5", (31.25, 30.5)),
         "strs": ("SATURATED,4", ("SATURATED", "4")),
+        "conditions": ("FILTER=R,OBJECT=WASP 39", ("FILTER=R", "OBJECT=WASP 39")),
         "size": ("21,31", (21, 31)),
         "any": ("2.05", 2.05),
     }[kind]
@@ -345,7 +346,7 @@ def test_wrong_parameter_files(tree, message, capsys):
         ("measure empty.fits --radii abc", 2, "radii: 'abc' found, expected a number or a list"),
         ("measure empty.fits --center middle", 2, "center: 'middle' found, expected one of auto"),
         ("measure empty.fits --radius-inner 9 --radius-outer 5", 2, "radius_outer: 5.0 found"),
-        ("measure empty.fits --rdii 3", 2, "unrecognized arguments: --rdii"),
+        ("measure empty.fits --rdii 3", 2, "unrecognized arguments: --rdii 3, perhaps --radii"),
         ("measure", 2, "required: SOURCE"),
         ("mesure empty.fits", 2, "perhaps measure"),
         ("--nothing", 2, "unrecognized arguments"),
@@ -714,3 +715,123 @@ def test_info_says_where_the_background_is_from(files, options, words, capsys):
     run(capsys, "measure", files.association, *options, "-o", "b.asdf")
     out = " ".join(run(capsys, "info", "b.asdf")[1].partition("  kernel")[0].split())
     assert re.search(rf"background \S+ Jy / pix, {words}", out)
+
+
+# What is typed is what is measured
+
+
+@pytest.mark.parametrize(
+    ("typed", "name", "value"),
+    [
+        ("--radii 3 4 5", "radii", (3, 4, 5)),
+        ("--radii 3,4,5", "radii", (3, 4, 5)),
+        ("--radii 3, 4, 5", "radii", (3, 4, 5)),
+        ("--radii=3 4.5", "radii", (3, 4.5)),
+        ("--radii [3, 4]", "radii", (3, 4)),
+        ("--position 82 90", "position", (82, 90)),
+        ("--position -1.5 90", "position", (-1.5, 90)),
+        ("--subframe 21 31", "subframe", (21, 31)),
+        ("--out_of_transit 1 2 3 4", "out_of_transit", (1, 2, 3, 4)),
+        ("--dq-bits SATURATED 4 hot", "dq_bits", ("SATURATED", "4", "hot")),
+        ("--where FILTER=R OBJECT=WASP*", "where", ("FILTER=R", "OBJECT=WASP*")),
+    ],
+)
+def test_lists_with_blanks(typed, name, value, caught, capsys):
+    """Used to take all values but the first for files, and to give rows of NaN for them."""
+    for words in (["x.fits", *typed.split()], [*typed.split(), "x.fits"]):
+        assert run(capsys, "measure", *words)[2] == "tso-level3: error: stopped\n"
+        assert getattr(caught.pop(), name) == value
+
+
+def test_files_behind_a_list_stay_files(monkeypatch, capsys):
+    seen = []
+    monkeypatch.setattr("tso_level3.run.measure", lambda source, *_, **__: seen.append(source))
+    run(capsys, "measure", "--radii", "3", "4", "a_4.fits", "b.fits")
+    run(capsys, "measure", "a.fits", "--radii", "3", "4", "--", "5.fits")
+    assert seen == [["a_4.fits", "b.fits"], ["a.fits", "5.fits"]]
+
+
+@pytest.mark.parametrize("word", ["nothing", "nothing.fits", "4"])
+def test_a_word_that_is_no_file_stops(word, files, capsys):
+    status, out, err = run(capsys, "measure", files.segments[0], files.segments[1], word)
+    assert (status, out) == (1, "") and not names_in()
+    assert err == f"tso-level3: error: {word}: no such file\n"
+
+
+def test_a_pattern_is_named_after_its_first_file(files, capsys):
+    """Used to be written to ``*_calints_phot.asdf``."""
+    folder = files.segments[0].parent
+    out = run(capsys, "measure", folder / "*_calints.fits")[1]
+    assert names_in() == [f"{ROOT}-seg001_nrca3_phot.asdf"]
+    assert f": {level2.N_INT} integrations" in out
+
+
+def test_this_folder_has_a_name(files, capsys, tmp_path, monkeypatch):
+    """Used to be written to the hidden ``._phot.asdf``; a second run stopped at the first's."""
+    night = tmp_path / "night"
+    night.mkdir()
+    shutil.copy(files.segments[0], night)
+    monkeypatch.chdir(night)
+    for verb in ("wrote", "replaced"):
+        assert run(capsys, "measure", ".")[1].startswith(f"{verb} night_phot.asdf: ")
+
+
+def write_night(folder, n=16, unit="adu", **cards):
+    """A star of 5e5 electrons that loses 5 % in the middle, in counts of 1.5 electrons."""
+    rng = np.random.default_rng(8)
+    y, x = np.mgrid[:41, :41]
+    star = np.exp(-((x - 20.3) ** 2 + (y - 19.6) ** 2) / (2 * 1.8**2)) / (2 * np.pi * 1.8**2)
+    for k in range(n):
+        flux = 5e5 * (0.95 if n // 4 <= k < 3 * n // 4 else 1.0)
+        header = fits.Header({"MJD-OBS": 60000 + k / 1440, "EXPTIME": 30.0, **cards})
+        if unit:
+            header["BUNIT"] = unit
+        image = rng.poisson(flux * star + 200) / 1.5
+        fits.writeto(folder / f"f{k}.fits", image, header, overwrite=True)
+
+
+@pytest.mark.parametrize("unit", ["adu", "ADU", "DN", "counts", ""])
+def test_gain_gives_electrons(unit, tmp_path, capsys):
+    """Used to be dropped in silence but for DN/s."""
+    (tmp_path / "night").mkdir()
+    write_night(tmp_path / "night", unit=unit)
+    status, _, err = run(capsys, "measure", "night", "--gain", "1.5", "--radii", "8")
+    assert status == 0 and ("they were taken as DN" in err) == (not unit)
+    table = open_product("night_phot.asdf").light_curve
+    assert str(table["aperture_flux"].unit) == "electron"
+    flux = np.array(table["aperture_flux"][:, 0])
+    outside = np.r_[flux[:4], flux[12:]].mean()
+    assert outside == pytest.approx(5e5, rel=3e-3)
+    assert 1 - flux[4:12].mean() / outside == pytest.approx(0.05, abs=3 * 1.0e-3)
+
+
+def test_where_picks(tmp_path, capsys):
+    for k, name in enumerate("RV"):
+        (tmp_path / name).mkdir()
+        write_night(tmp_path / name, n=6, FILTER=name)
+    (tmp_path / "all").mkdir()
+    for path in sorted(tmp_path.glob("[RV]/*")):
+        path.rename(tmp_path / "all" / f"{path.parent.name}{path.name}")
+    status, _, err = run(capsys, "measure", "all")
+    assert status == 1 and "filter R (6 of 12, such as Rf0.fits) and V (6 of 12" in err
+    assert run(capsys, "measure", "all", "--where", "FILTER=v", "-o", "v.asdf")[0] == 0
+    files_of_v = open_product("v.asdf").meta.tso_level3.instance["inputs"]
+    assert [item["name"] for item in files_of_v] == [f"Vf{k}.fits" for k in range(6)]
+
+
+def test_ctrl_c_while_workers_start(tmp_path):
+    """Used to: the processes that were being started answered with tracebacks."""
+    # more frames than are measured without processes
+    fits.writeto(tmp_path / "x.fits", np.random.default_rng(1).normal(9, 1, (40, 41, 41)))
+    with started("measure", tmp_path / "x.fits", "--n-workers", 2, start_new_session=True) as run_:
+        children = Path(f"/proc/{run_.pid}/task/{run_.pid}/children")
+        if not children.exists():
+            run_.kill()
+            pytest.skip("the children of a process cannot be listed here")
+        while run_.poll() is None and not children.read_text():
+            time.sleep(0.01)
+        time.sleep(0.1)
+        os.killpg(run_.pid, signal.SIGINT)
+        out, err = run_.communicate(timeout=30)
+    assert (run_.returncode, out, err.splitlines()[-1]) == (130, "", "tso-level3: interrupted")
+    assert "Traceback" not in err

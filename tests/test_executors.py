@@ -96,9 +96,8 @@ def test_arrays_travel_to_processes(exposure, workers):
     given = {
         "errors": pixels.errors.copy(),
         "mask": (pixels.dq & 1) != 0,
-        "unit": "MJy/sr",
     }
-    cube = open_exposure(pixels.values.copy(), SETTINGS, **given)
+    cube = open_exposure(pixels.values.copy(), SETTINGS.replace(unit="MJy/sr"), **given)
     assert_same(run(cube, SETTINGS, executor=workers), run(cube, SETTINGS))
 
 

@@ -12,7 +12,8 @@ ROOT = Path(tso_level3.__file__).parent
 #: The floor of every room and of every file that is a room of its own.
 FLOORS = {
     "__init__": 0, "_version": 0, "_integration": 0,
-    "flags": 0, "columns": 0, "garbage": 0, "fields": 0, "settings": 0, "frames": 0, "modes": 0,
+    "flags": 0, "columns": 0, "garbage": 0, "fields": 0, "settings": 0, "overrides": 0,
+    "frames": 0, "modes": 0,
     "core": 1, "psf": 1, "quality": 1,
     "readers": 2, "product": 2, "product_tree": 2, "tables": 2, "exports": 2, "official": 2,
     "product_rows": 2, "product_view": 2, "summary": 2,

@@ -93,6 +93,24 @@ def test_one_measurement_of_all_segments(files, product_name, tmp_path):
         np.testing.assert_array_equal(model.light_curve[name], alone.light_curve[name])
 
 
+def test_further_inputs_are_measured_too(files, product_name, tmp_path):
+    """Used to end with a TypeError about positional arguments."""
+    first, second = files.segments
+    strun(ALIAS, second, first)
+    found = open_product(f"{second.name.removesuffix('_calints.fits')}_phot.asdf")
+    strun(ALIAS, files.association)
+    whole = open_product(f"{product_name}_phot.asdf")
+    assert len(found.light_curve) == level2.N_INT
+    np.testing.assert_array_equal(found.light_curve["psf_flux"], whole.light_curve["psf_flux"])
+
+
+def test_associations_are_not_mixed_with_files(files, tmp_path):
+    with pytest.raises(StepError, match="expected one association that holds all of them"):
+        strun(ALIAS, files.segments[0], files.association)
+    with pytest.raises(StepError, match="nowhere.fits: no such file"):
+        strun(ALIAS, files.segments[0], "nowhere.fits")
+
+
 def test_outliers_are_flagged_before_the_measurement(files, tmp_path):
     strun(ALIAS, files.association)
     (first,) = tmp_path.glob("*seg001*_crfints.fits")

@@ -260,6 +260,62 @@ def command(*arguments, cwd):
     )
 
 
+def test_further_inputs_are_measured_too(segments, tmp_path):
+    """Used to: the first alone, in silence."""
+    shuffled = [segments.segments[k] for k in (1, 2, 0)]
+    strun(ALIAS, *shuffled)
+    (path,) = tmp_path.iterdir()
+    assert path.name == f"{shuffled[0].name.removesuffix('_calints.fits')}_phot.asdf"
+    found, whole = open_product(path), TSOPhotometryStep.call(str(segments.association))
+    assert len(found.light_curve) == level2.N_INT
+    assert (np.diff(found.light_curve["bmjd_tdb"]) > 0).all()
+    np.testing.assert_array_equal(numbers(found), numbers(whole))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["nowhere.fits"], "nowhere.fits: no such file"),
+        (["4", "5"], "4: no such file; a list of values is written with commas"),
+    ],
+)
+def test_a_further_input_that_is_no_file_stops(arguments, sentence, files, tmp_path):
+    with pytest.raises(StepError, match=sentence):
+        strun(ALIAS, files.segments[0], *arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_pattern_is_named_after_its_first_file(segments, tmp_path):
+    """Used to be saved under the name of the pattern."""
+    strun(ALIAS, segments.segments[0].parent / "*_calints.fits")
+    assert [path.name for path in tmp_path.iterdir()] == [f"{ROOT[:-6]}-seg001_nrca3_phot.asdf"]
+
+
+def test_parameters_are_logged_at_debug(files, tmp_path):
+    """Used to: fifty lines of them at INFO; and our own lines are ten at the most."""
+    strun(ALIAS, files.segments[0], "--log-file=own.log")
+    lines = (tmp_path / "own.log").read_text().splitlines()
+    assert not any("parameters are" in line or "radius_inner" in line for line in lines)
+    assert 1 <= sum(" - tso_level3" in line for line in lines) <= 10
+    strun(ALIAS, files.segments[0], "--log-file=own.log", "--verbose")
+    assert "DEBUG - Step TSOPhotometryStep parameters are" in (tmp_path / "own.log").read_text()
+
+
+def test_strun_ends_with_a_line_after_ctrl_c(files, tmp_path):
+    """Used to end with a traceback."""
+    code = (
+        "import sys, tso_level3.step; from stpipe._cli.strun import main\n"
+        "def stop(*_, **__): raise KeyboardInterrupt\n"
+        "tso_level3.step.run = stop; sys.exit(main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, ALIAS, str(files.segments[0])],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 130 and "Traceback" not in done.stdout + done.stderr
+    assert done.stderr.splitlines()[-1].endswith(" - ERROR - interrupted")
+
+
 def test_strun_end_to_end(files, tmp_path):
     done = command(ALIAS, files.segments[0], "--radii=3,5", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

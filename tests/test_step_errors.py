@@ -135,7 +135,10 @@ def test_strun_with_a_bad_input_and_a_bad_parameter(files, tmp_path):
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
     assert done.stdout.count("STATUS 1") == 2
-    assert "x_calints.fits: no such file" in " ".join(done.stdout.split())
-    assert "radius: -1.0 found, expected a number of 0.1 or more" in done.stderr
+    # used to: a box of dashes on standard output, the sentence broken into lines of 70
+    lines = [line for line in done.stderr.splitlines() if " - ERROR - " in line]
+    assert lines[0].endswith(" - ERROR - x_calints.fits: no such file")
+    assert lines[1].endswith(" - radius: -1.0 found, expected a number of 0.1 or more")
+    assert done.stderr.splitlines()[-1] == lines[1]
     assert "Traceback" not in done.stdout + done.stderr
     assert not list(tmp_path.iterdir())

@@ -98,6 +98,8 @@ def _other_value(item):
     meta = item.metadata
     if item.name == "position":
         return (11.5, 12.0)
+    if item.name == "where":
+        return ("FILTER=R", "OBJECT=WASP 39")
     if item.name == "dq_bits":
         return ("SATURATED",)
     if meta["choices"]:

@@ -96,7 +96,7 @@ def _run(arguments: list[str]) -> int:
     module = import_module(f"tso_level3.commands.{name}")
     command = CommandParser(prog=f"{NAME} {name}", **module.TEXTS)
     module.add_arguments(command)
-    args = command.parse_intermixed_args(_as_options(arguments[place + 1 :]))
+    args = command.parse_intermixed_args(command.gathered(_as_options(arguments[place + 1 :])))
     set_up_log(verbose=args.verbose or args.debug)
     return module.run(args, command) or 0
 

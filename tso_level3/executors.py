@@ -127,7 +127,7 @@ class Crew:
     def start(self) -> None:
         """Start all processes."""
         # The server loads NumPy, and finds these.
-        with _environment(dict.fromkeys(_BLAS, "1")):
+        with _environment(dict.fromkeys(_BLAS, "1")), _no_interrupt():
             for _ in range(self._max_workers - 1):
                 # A task is what starts a process; this one is done at once.
                 self._executor.submit(os.getpid)
@@ -260,6 +260,31 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Start processes that Ctrl-C does not reach: while they load modules they would speak of it.
+
+    A process inherits what its parent's thread blocks. The parent itself stops once they have
+    started: one that is half started cannot be ended.
+    """
+    import signal
+
+    main = threading.current_thread() is threading.main_thread()
+    if not (main and hasattr(signal, "pthread_sigmask")):
+        yield
+        return
+    came: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, handler or signal.SIG_DFL)
+        if came:
+            raise KeyboardInterrupt
 
 
 @contextmanager

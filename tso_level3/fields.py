@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import field
 from typing import Any
 
 import numpy as np
 
-__all__ = ["check", "coerce", "expected", "parameter"]
+__all__ = [
+    "UnknownParameter",
+    "check",
+    "coerce",
+    "expected",
+    "nearest",
+    "parameter",
+    "refuse_unknown",
+]
+
+
+class UnknownParameter(ValueError, TypeError):
+    """A name that is no parameter; the message says which may have been meant."""
 
 
 def parameter(
@@ -29,7 +44,7 @@ def parameter(
     default : object
         Its default.
     kind : str
-        One of bool, int, float, str, floats, strs, size, any.
+        One of bool, int, float, str, floats, strs, conditions, size, any.
     text : str
         Help, without a percent sign (stpipe formats it).
     unit : str
@@ -87,9 +102,62 @@ def coerce(item: dataclasses.Field, value: object) -> object:
             raise ValueError(f"{item.name}: nothing found, expected {expected(item)}")
         return None
     try:
-        return _CONVERT[kind](value)
+        return _CONVERT[kind](_plain(value, item.metadata["unit"]))
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{item.name}: {value!r} found, expected {expected(item)}") from None
+
+
+def _plain(value: object, unit: str) -> object:
+    """Take the numbers out of quantities; those of another unit raise `ValueError`."""
+    if hasattr(value, "to_value") and hasattr(value, "unit"):
+        bare = unit not in ("pix", "d") or value.unit.is_equivalent("")
+        return value.to_value("" if bare else unit)
+    if isinstance(value, (list, tuple)):
+        return [_plain(part, unit) for part in value]
+    return value
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Say which name was meant.
+
+    Parameters
+    ----------
+    name : str
+        What was written.
+    known : iterable of str
+        The names there are.
+
+    Returns
+    -------
+    str
+        ``, perhaps NAME``; '' where none is near.
+    """
+    known = list(known)
+    near = difflib.get_close_matches(name, known, 1, 0.55)
+    near = near or [item for item in known if item.startswith(name)]
+    return f", perhaps {near[0]}" if near else ""
+
+
+def refuse_unknown(given: Iterable[str], known: Iterable[str]) -> None:
+    """See that names are those of parameters.
+
+    Parameters
+    ----------
+    given : iterable of str
+        The names.
+    known : iterable of str
+        Those there are.
+
+    Raises
+    ------
+    UnknownParameter
+        One of them is not.
+    """
+    known = sorted(known)
+    for name in given:
+        if name not in known:
+            meant = nearest(name, known) or f"; expected one of {', '.join(known)}"
+            raise UnknownParameter(f"{name}: not a parameter{meant}")
 
 
 def _bool(value: object) -> bool:
@@ -128,6 +196,23 @@ def _listed(value: object) -> list:
     return parts
 
 
+def _conditions(value: object) -> tuple[str, ...]:
+    """Take ``KEY=VALUE``: a mapping, a list, or text in which commas part them."""
+    if isinstance(value, Mapping):
+        parts = [f"{key}={wanted}" for key, wanted in value.items()]
+    elif isinstance(value, str):
+        # A comma within a value is not followed by another condition.
+        parts = re.split(r"[,;](?=[^,;=]+=)", value)
+    else:
+        parts = [part for item in value for part in _conditions(item)]
+    parts = [part.strip() for part in parts]
+    for part in parts:
+        key, equal, wanted = part.partition("=")
+        if not (key.strip() and equal and wanted.strip()):
+            raise ValueError(part)
+    return tuple(parts)
+
+
 def _size(value: object) -> int | tuple[int, ...]:
     parts = tuple(_int(part) for part in _listed(value))
     if len(parts) not in (1, 2):
@@ -149,6 +234,7 @@ _CONVERT = {
     "str": str,
     "floats": lambda value: tuple(_float(part) for part in _listed(value)),
     "strs": lambda value: tuple(str(part) for part in _listed(value)),
+    "conditions": _conditions,
     "size": _size,
     "any": _any,
 }
@@ -175,6 +261,7 @@ def expected(item: dataclasses.Field) -> str:
         "str": "a text",
         "floats": "a number or a list of numbers",
         "strs": "a list of names",
+        "conditions": "KEYWORD=VALUE, or a list of such",
         "size": "one or two whole numbers",
         "any": "a number or a file",
     }[meta["kind"]]

@@ -20,7 +20,7 @@ from tso_level3.atomic import replacing
 from tso_level3.crds_optional import CrdsOptional
 from tso_level3.step import TSOPhotometryStep
 from tso_level3.step_errors import OneSentence, StepError, in_one_sentence
-from tso_level3.step_inputs import filename_of, first_member, root_name
+from tso_level3.step_inputs import filename_of, first_member, joined, root_name
 
 __all__ = ["TSOLevel3Pipeline"]
 
@@ -72,13 +72,15 @@ class TSOLevel3Pipeline(CrdsOptional, OneSentence, Tso3Pipeline):
         """
         return f"pars-{Tso3Pipeline.__name__.lower()}"
 
-    def process(self, input_data: Any) -> None:
+    def process(self, input_data: Any, *others: Any) -> None:
         """Process an exposure.
 
         Parameters
         ----------
         input_data : str, path, dict, model, list, ModelContainer or ModelLibrary
             An association, or one or more ``calints``.
+        *others
+            Further ``calints`` of the same exposure, as `strun` hands them on.
 
         Raises
         ------
@@ -86,6 +88,8 @@ class TSOLevel3Pipeline(CrdsOptional, OneSentence, Tso3Pipeline):
             The input or a parameter is wrong.
         """
         with in_one_sentence():
+            if others:
+                input_data = self._listed(input_data, *others)
             members = self._members(input_data)
             parameters, _ = self._get_crds_parameters(_speaker(members.sources))
             if not _is_tso(parameters):
@@ -97,6 +101,11 @@ class TSOLevel3Pipeline(CrdsOptional, OneSentence, Tso3Pipeline):
                 )
         if not _is_imaging(parameters):
             alone = isinstance(input_data, JwstDataModel) or members.alone
+            if others:
+                raise StepError(
+                    f"{len(others) + 1} inputs found, expected one for spectra: an association"
+                    " (asn_from_list -o asn.json --product-name NAME FILE [FILE ...])"
+                )
             return super().process(members.sources if alone else input_data)
         log.info("Starting tso_level3 ...")
         with in_one_sentence():
@@ -116,6 +125,7 @@ class TSOLevel3Pipeline(CrdsOptional, OneSentence, Tso3Pipeline):
             log.info("outlier_detection is skipped: the calints are measured as they are")
             cleaned = _listed(members.sources)
         else:
+            log.info("Performing outlier detection on %d input(s) ...", len(members.sources))
             cleaned = [self._flag_outliers(source) for source in _each(members.sources)]
         if self.tso_photometry.skip:
             log.info("tso_photometry is skipped: no light curve is made")
@@ -143,7 +153,7 @@ class TSOLevel3Pipeline(CrdsOptional, OneSentence, Tso3Pipeline):
         if cube.data.ndim < 3:
             log.warning("%s: one image; outlier_detection is skipped", filename_of(source))
             return source
-        log.info("Performing outlier detection on %s ...", filename_of(source))
+        log.debug("Performing outlier detection on %s ...", filename_of(source))
         cube = self.outlier_detection.run(cube)
         if cube.meta.cal_step.outlier_detection != "COMPLETE":
             return cube if given else source
@@ -166,6 +176,22 @@ class TSOLevel3Pipeline(CrdsOptional, OneSentence, Tso3Pipeline):
             return
         if not _is_imaging(parameters):
             super()._precache_references(input_file)
+
+    def _listed(self, *inputs: Any) -> list:
+        """Take several ``calints``; each file is looked for before the work begins."""
+        out = []
+        for item in joined(*inputs):
+            if isinstance(item, (str, Path)):
+                if str(item).lower().endswith(".json"):
+                    raise ValueError(
+                        f"{item}: an association found beside other inputs, expected one"
+                        " association that holds all of them, or their names alone"
+                    )
+                item = self.make_input_path(str(item))
+                if not Path(item).is_file():
+                    raise FileNotFoundError(f"{item}: no such file, expected a calints")
+            out.append(item)
+        return out
 
     def _members(self, source: Any) -> _Members:
         """Find the science members without opening them."""

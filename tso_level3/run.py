@@ -15,13 +15,15 @@ from tso_level3.batches import MODULES, Task, batches_of, chunk_of
 from tso_level3.core.plan import Measurement, Plan
 from tso_level3.core.robust import median, robust
 from tso_level3.executors import Crew, crew, keep_memory, mapped, one_thread
+from tso_level3.fields import refuse_unknown
 from tso_level3.first_look import first_look
 from tso_level3.frames import Exposure, Picture, Result
 from tso_level3.judgement import events_in, with_directions, with_smooth_sky
+from tso_level3.overrides import angles_in, explained, in_pixels
 from tso_level3.progress import showing
 from tso_level3.quality.apertures import Choice, judge, net_flux
 from tso_level3.quality.noise import bin_size, counted, time_averaging
-from tso_level3.settings import Settings
+from tso_level3.settings import Settings, fields_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +35,8 @@ __all__ = ["measure", "photometry", "run"]
 log = logging.getLogger(__name__)
 
 _FEW = 32
+#: Keywords of `measure` that are no parameters of the measurement.
+_ARGUMENTS = ("settings", "executor", "progress", "errors", "mask", "times")
 
 
 @one_thread()
@@ -250,6 +254,7 @@ def _light_curve(exposure: Exposure, found: Measurement, choice: Choice) -> dict
     return out
 
 
+@explained
 def measure(
     source: Any,
     settings: Settings | None = None,
@@ -259,7 +264,6 @@ def measure(
     errors: Any = None,
     mask: Any = None,
     times: Any = None,
-    unit: str | None = None,
     **overrides: Any,
 ) -> TSOLightCurveModel:
     """Measure the light curve of a star in a time series of images.
@@ -268,9 +272,10 @@ def measure(
     ----------
     source : array, list, str, Path, model
         A 3-D or 2-D array, a list of arrays, a FITS file, a list of FITS files, a folder, a
-        listing, an association, an open data model or a container of them.
+        pattern, a listing, an association, an open data model or a container of them.
     settings : Settings, optional
-        The parameters; defaults otherwise.
+        The parameters; the keywords below win over it. Lengths on the detector are pixels, or a
+        ``Quantity``: of pixels, or of an angle where the pixel scale of the input is known.
     executor : concurrent.futures.Executor, optional
         Where batches of frames are measured.
     progress : callable, optional
@@ -279,9 +284,7 @@ def measure(
     errors, mask : array, optional
         For arrays: standard errors, and True where a pixel is bad, in the shape of the array.
     times : array or astropy Time, optional
-        For arrays: mid-times, MJD UTC where they are plain numbers.
-    unit : str, optional
-        For arrays: unit of the values.
+        Mid-times, MJD UTC where they are plain numbers.
     **overrides
         Fields of `Settings`, such as ``radii=[3, 4.5]``, ``position=(31.2, 30.8)``.
 
@@ -305,22 +308,53 @@ def measure(
     from tso_level3.product import build
     from tso_level3.readers.front import open_exposure
 
-    settings = (settings or Settings()).replace(**overrides)
-    exposure = open_exposure(source, settings, errors=errors, mask=mask, times=times, unit=unit)
+    refuse_unknown(overrides, (*(item.name for item in fields_of()), *_ARGUMENTS))
+    angles = angles_in(overrides)
+    rest = {name: value for name, value in overrides.items() if name not in angles}
+    settings = (settings or Settings()).replace(**rest)
+    for name in ("save_catalog", "save_fits", "save_plots"):
+        if rest.get(name):
+            log.warning("%s is not used: it is for the step and the command.", name)
+    if executor is not None and settings.n_workers > 1:
+        log.warning("n_workers=%d is not used: an executor was given.", settings.n_workers)
+    exposure = open_exposure(source, settings, errors=errors, mask=mask, times=times)
+    settings = settings.replace(**in_pixels(angles, exposure.optics.pixel_scale))
     return build(run(exposure, settings, executor=executor, progress=progress), take=True)
 
 
-def photometry(source: Any, settings: Settings | None = None, **overrides: Any) -> pd.DataFrame:
-    """Measure a light curve and answer with a DataFrame.
+@explained
+def photometry(
+    source: Any,
+    settings: Settings | None = None,
+    *,
+    executor: Executor | None = None,
+    progress: Callable[[str, int], Any] | None = None,
+    errors: Any = None,
+    mask: Any = None,
+    times: Any = None,
+    **overrides: Any,
+) -> pd.DataFrame:
+    """Measure a light curve and return it as a DataFrame.
 
     Parameters
     ----------
-    source, settings, **overrides
+    source, settings, executor, progress, errors, mask, times
         As for `measure`.
+    **overrides
+        Fields of `Settings`, such as ``radii=[3, 4.5]``, ``position=(31.2, 30.8)``.
 
     Returns
     -------
     pandas.DataFrame
-        A row an integration; ``df['aperture photometry'][3.0]`` is the light curve at radius 3.
+        A row per integration; ``df['aperture photometry'][3.0]`` is the light curve at radius 3.
     """
-    return measure(source, settings, **overrides).to_dataframe()
+    return measure(
+        source,
+        settings,
+        executor=executor,
+        progress=progress,
+        errors=errors,
+        mask=mask,
+        times=times,
+        **overrides,
+    ).to_dataframe()

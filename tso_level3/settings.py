@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tso_level3.fields import check, coerce
+from tso_level3.fields import check, coerce, refuse_unknown
 from tso_level3.fields import parameter as _par
 from tso_level3.flags import dq_mask
 
@@ -133,8 +133,14 @@ class Settings:
         ("DO_NOT_USE",), "strs", "data-quality bits that make a pixel bad, by name or number"
     )
     # Units
+    unit: str | None = _par(
+        None, "str", "unit of the pixels, where the input's is missing or wrong; none: BUNIT"
+    )
     gain: str | float | None = _par(
-        None, "any", "gain in electron/DN, or a reference file; none: from CRDS where it is set up"
+        None,
+        "any",
+        "gain in electron/DN, or a reference file, for DN and DN/s;"
+        " none: from CRDS for DN/s where it is set up",
     )
     # Choice and quality
     choose_aperture: bool = _par(
@@ -146,6 +152,11 @@ class Settings:
     aperture_from: str | None = _par(None, "str", "a product whose aperture is used for this one")
     find_events: bool = _par(True, "bool", "look for mirror tilts, jumps and settling")
     # Reading
+    where: tuple[str, ...] | None = _par(
+        None,
+        "conditions",
+        "which of many images are meant, by header keyword: FILTER=R, OBJECT=WASP-39*",
+    )
     extension: str | None = _par(
         None, "str", "FITS extension of the image, by name or number; none: the first with one"
     )
@@ -172,6 +183,11 @@ class Settings:
     save_catalog: bool = _par(False, "bool", "save a table in the form of the official product")
     save_fits: bool = _par(False, "bool", "save the light curve as a FITS table")
     save_plots: bool = _par(False, "bool", "save a plot of the light curve")
+
+    def __new__(cls, *_: Any, **values: Any) -> Settings:
+        """Refuse unknown names with the nearest known one."""
+        refuse_unknown(values, (item.name for item in dataclasses.fields(cls)))
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
@@ -236,12 +252,7 @@ class Settings:
         ValueError
             A name is not a parameter, or a value is out of bounds.
         """
-        known = {item.name for item in dataclasses.fields(self)}
-        for name in overrides:
-            if name not in known:
-                raise ValueError(
-                    f"{name}: not a parameter; expected one of {', '.join(sorted(known))}"
-                )
+        refuse_unknown(overrides, (item.name for item in dataclasses.fields(self)))
         return dataclasses.replace(self, **overrides)
 
 
@@ -292,7 +303,7 @@ def spec_text() -> str:
         kind, default = item.metadata["kind"], item.default
         form = {"bool": "boolean", "int": "integer", "float": "float"}.get(kind, "string")
         bounds = ""
-        if kind in ("floats", "strs", "size"):
+        if kind in ("floats", "strs", "conditions", "size"):
             form = "force_list"
             if default is not None:
                 default = "list(" + ", ".join(f"'{value}'" for value in default) + ")"

@@ -20,11 +20,13 @@ from tso_level3.crds_optional import CrdsOptional
 from tso_level3.garbage import leave_what_stays
 from tso_level3.progress import progress
 from tso_level3.readers.front import open_exposure
+from tso_level3.readers.units import normal_unit
 from tso_level3.run import run
 from tso_level3.settings import Settings, fields_of, from_strings, spec_text
 from tso_level3.step_errors import (
     OneSentence,
     StepError,
+    check_known,
     check_parameters,
     in_one_sentence,
     plain_values,
@@ -35,6 +37,7 @@ from tso_level3.step_inputs import (
     exposures_of,
     filename_of,
     first_member,
+    joined,
     root_name,
     unit_of_file,
 )
@@ -82,7 +85,10 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
         self._host: Step | None = None
         #: The table of the official product, of the latest run; None where nothing needs it.
         self.catalog: QTable | None = None
-        super().__init__(*args, **plain_values(kwargs))
+        check_known(kwargs, self.load_spec_file())
+        with in_one_sentence(logged=True):
+            kwargs = plain_values(kwargs)
+        super().__init__(*args, **kwargs)
         check_parameters(self._parameters())
 
     def run(self, *args: Any) -> Any:
@@ -115,7 +121,8 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
         input_data : str, path, model, array, or a list of them
             What `tso_level3.measure` takes; it is not changed.
         *others
-            Ignored: further inputs of a host.
+            Further inputs of the same exposure, as `strun` hands them on; those of a host are
+            ignored.
 
         Returns
         -------
@@ -128,6 +135,9 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
             The input or a parameter is wrong.
         """
         if self._host is None:
+            if others:
+                with in_one_sentence():
+                    input_data = joined(input_data, *others)
             model = self._measure(input_data)
             if self.parent is None or getattr(self.parent, "takes_light_curve", False):
                 self._save_others(model)
@@ -193,14 +203,16 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
         if settings.gain is not None:
             return None
         first = first_member(source)
+        if settings.unit is not None and normal_unit(settings.unit) != "DN/s":
+            return None
         # To read all metadata takes a quarter of a second, and few data are in DN/s.
-        if unit_of_file(first) not in (None, "DN/s"):
+        if settings.unit is None and unit_of_file(first) not in (None, "DN/s"):
             return None
         try:
             parameters, _ = self._get_crds_parameters(first)
         except (OSError, TypeError, ValueError):
             return None
-        if parameters.get("meta.bunit_data") != "DN/s":
+        if settings.unit is None and parameters.get("meta.bunit_data") != "DN/s":
             return None
         found = self.find_reference(first, "gain")
         if found is None:

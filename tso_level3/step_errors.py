@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 from jwst.stpipe.core import JwstStep
 from stpipe.exceptions import StpipeExitException, ValidationError
 
+from tso_level3.fields import nearest
+from tso_level3.garbage import is_strun
 from tso_level3.settings import fields_of, from_strings
 
-__all__ = ["OneSentence", "StepError", "StepFileError", "check_parameters", "in_one_sentence"]
+__all__ = [
+    "OneSentence",
+    "StepError",
+    "StepFileError",
+    "check_known",
+    "check_parameters",
+    "in_one_sentence",
+    "plain_values",
+]
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +101,28 @@ def check_parameters(values: Mapping[str, object]) -> None:
         from_strings({name: value for name, value in values.items() if name in known})
 
 
+def check_known(given: Iterable[str], known: Iterable[str]) -> None:
+    """See that a step has the parameters that are given to it, before stpipe says "extra value".
+
+    Parameters
+    ----------
+    given : iterable of str
+        Their names.
+    known : iterable of str
+        Those it has.
+
+    Raises
+    ------
+    StepError
+        One is unknown; the sentence says which may have been meant.
+    """
+    known = {*known, "name", "class", "config_file", "parent", "steps", "_validate_kwds"}
+    with in_one_sentence(logged=True):
+        for name in given:
+            if name not in known:
+                raise StepError(f"{name}: not a parameter{nearest(name, known)}")
+
+
 def plain_values(values: Mapping[str, object]) -> dict[str, object]:
     """Bring parameters into forms that stpipe's validation takes.
 
@@ -108,11 +141,51 @@ def plain_values(values: Mapping[str, object]) -> dict[str, object]:
     for name, value in values.items():
         if name not in optional:
             continue
-        if isinstance(value, (np.ndarray, np.generic)):
+        if hasattr(value, "to_value"):  # a Quantity, which checks its unit
+            plain[name] = np.asarray(getattr(from_strings({name: value}), name)).tolist()
+        elif isinstance(value, (np.ndarray, np.generic)):
             plain[name] = value.tolist()
         elif optional[name] and isinstance(value, str) and value.strip().lower() == "none":
             plain[name] = None
     return plain
+
+
+class _ParametersAtDebug(logging.Filter):
+    """Takes the list of all parameters that stpipe logs at INFO for one of DEBUG."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno == logging.INFO and str(record.msg).startswith("Step %s parameters are"):
+            record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+        return True
+
+
+@contextmanager
+def _parameters_at_debug() -> Iterator[None]:
+    """Keep fifty lines of parameters from a terminal; the product and ``cal_logs`` have them."""
+    logger, demotion = logging.getLogger("stpipe.step"), _ParametersAtDebug()
+    logger.addFilter(demotion)
+    try:
+        yield
+    finally:
+        logger.removeFilter(demotion)
+
+
+@contextmanager
+def _one_last_line() -> Iterator[None]:
+    """End `strun` with one sentence, where it would print a box or a traceback."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        log.error("interrupted")
+        raise SystemExit(130) from None
+    except StepError as error:
+        log.error("%s", error)
+        raise SystemExit(error.exit_status) from None
+    except Exception as error:
+        log.debug("where it happened", exc_info=True)
+        kind = type(error).__name__
+        log.error("%s: %s; --verbose shows where it happened", kind, _sentence(error))
+        raise SystemExit(1) from None
 
 
 class OneSentence:
@@ -131,6 +204,30 @@ class OneSentence:
             Those of jwst, and this package's.
         """
         return (*JwstStep.get_stpipe_loggers(), "tso_level3")
+
+    def run(self, *args: Any) -> Any:
+        """Run; parameters are logged at DEBUG, and in `strun` the last line is the error.
+
+        Parameters
+        ----------
+        *args
+            The inputs.
+
+        Returns
+        -------
+        object
+            What ``process`` returned.
+
+        Raises
+        ------
+        SystemExit
+            In `strun`, in the place of an error.
+        """
+        whole = self.parent is None and getattr(self, "_host", None) is None
+        # stpipe's debugger wants the error itself.
+        ends = whole and is_strun() and "--debug" not in sys.argv
+        with _one_last_line() if ends else nullcontext(), _parameters_at_debug():
+            return super().run(*args)
 
     @classmethod
     def from_config_section(cls, config: Any, *args: Any, **kwargs: Any) -> OneSentence:
@@ -155,8 +252,11 @@ class OneSentence:
         """
         with in_one_sentence(logged=True):
             sections = [config.get("steps", {}).get(name) for name in cls.measuring_steps]
-            for section in [config, *sections]:
+            known = [cls.load_spec_file()]
+            known += [cls.step_defs[name].load_spec_file() for name in cls.measuring_steps]
+            for section, names in zip([config, *sections], known):
                 if section:
+                    check_known(section, names)
                     check_parameters(section)
                     section.update(plain_values(section))
             return super().from_config_section(config, *args, **kwargs)

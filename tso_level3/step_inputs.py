@@ -11,13 +11,16 @@ import numpy as np
 from stdatamodels.jwst.datamodels import GainModel, JwstDataModel
 
 from tso_level3.readers.cards import value
+from tso_level3.readers.errors import InputError
 from tso_level3.readers.headers import scan
+from tso_level3.readers.listings import files_of, is_pattern
 
 __all__ = [
     "cut_to_subarray",
     "exposures_of",
     "filename_of",
     "first_member",
+    "joined",
     "root_name",
     "unit_of_file",
 ]
@@ -77,6 +80,42 @@ def first_member(source: Any) -> Any:
     if isinstance(source, (list, tuple)) and source:
         return first_member(source[0])
     return source
+
+
+def joined(*inputs: Any) -> list:
+    """Put several inputs, as `strun` hands them on, into the list of one exposure.
+
+    Parameters
+    ----------
+    *inputs : str, path, model or list
+        Names of files, patterns, listings, open models, or lists of these.
+
+    Returns
+    -------
+    list
+        All of them.
+
+    Raises
+    ------
+    InputError
+        A word is a number: a list of values that commas would have joined.
+    """
+    out: list = []
+    for item in inputs:
+        if isinstance(item, (str, Path)) and not Path(item).exists() and _is_number(str(item)):
+            raise InputError(
+                f"{item}: no such file; a list of values is written with commas, as --radii=3,4,5"
+            )
+        out += item if isinstance(item, (list, tuple)) else [item]
+    return out
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word.strip("[](),"))
+    except ValueError:
+        return False
+    return True
 
 
 def filename_of(source: Any) -> str | None:
@@ -147,7 +186,13 @@ def root_name(source: Any, inputs: Sequence[Mapping]) -> str | None:
         name = table.get("products", [{}])[0].get("name")
         if name:
             return f"{name}.asdf"
-    name = filename_of(source) or (inputs[0].get("name") if inputs else None)
+    name = filename_of(source)
+    if name is not None and is_pattern(name):
+        name = str(files_of(name).items[0])
+    elif name is not None and Path(name).name in ("", "..") and Path(name).is_dir():
+        # "." has no name of its own
+        name = str(Path(name).resolve())
+    name = name or (inputs[0].get("name") if inputs else None)
     return _bare(str(name)) if name else None
 
 

@@ -104,17 +104,31 @@ def test_times_of_a_list_may_be_given(tmp_path):
 def test_unreadable_file_of_a_list(tmp_path):
     names = [samples.write_plain(tmp_path, f"f{k}.fits", MJD_OBS=60000 + k) for k in range(4)]
     names[1].write_bytes(names[1].read_bytes()[:3000])
-    names.append(tmp_path / "missing.fits")
+    names.append(tmp_path / "empty.fits")
+    names[-1].touch()
     exposure = open_exposure(names)
     assert ((exposure.times.flags & Flag.UNREADABLE) > 0).tolist() == [False, True, 0, 0, True]
     pixels = exposure.segments[0].source.load(0, 5, FULL)
     assert np.isnan(pixels.values[[1, 4]]).all() and (pixels.dq[[1, 4]] == 1).all()
     assert np.isfinite(pixels.values[[0, 2, 3]]).all() and not pixels.dq[[0, 2, 3]].any()
-    assert exposure.filenames[4] == "missing.fits"
+    assert exposure.filenames[4] == "empty.fits"
     assert any("2 of 5 inputs cannot be read" in note for note in exposure.notes)
+    assert any(note.endswith("then empty.fits.") for note in exposure.notes)
     assert "truncated" in exposure.inputs[1]["problem"]
     with pytest.raises(ValueError, match="f1.fits.*truncated"):
         open_exposure(names, Settings(unreadable="stop"))
+
+
+@pytest.mark.parametrize("lost", ["missing.fits", "4", "word"])
+def test_a_named_file_that_does_not_exist_stops(lost, tmp_path, monkeypatch):
+    """Used to become a row of NaN, so that radii that were taken for files went by."""
+    monkeypatch.chdir(tmp_path)
+    names = [samples.write_plain(tmp_path, f"f{k}.fits", MJD_OBS=60000 + k) for k in range(3)]
+    with pytest.raises(FileNotFoundError, match=f"{lost}: no such file"):
+        open_exposure([*names, lost])
+    (tmp_path / "list.txt").write_text(f"f0.fits\n{lost}\nf1.fits\n")
+    with pytest.raises(FileNotFoundError, match=f"{lost}: no such file"):
+        open_exposure(tmp_path / "list.txt")
 
 
 def test_file_that_becomes_unreadable(tmp_path, caplog):
@@ -131,7 +145,7 @@ def test_file_that_becomes_unreadable(tmp_path, caplog):
 def test_mixed_shapes_name_both(tmp_path):
     one = samples.write_plain(tmp_path, "a.fits")
     two = samples.write_plain(tmp_path, "b.fits", image=np.ones((5, 6)))
-    with pytest.raises(ValueError, match=r"a.fits and .*b.fits .*\(12, 10\) and \(5, 6\)"):
+    with pytest.raises(ValueError, match=r"shape \(12, 10\) .* a.fits\) and \(5, 6\) .*b.fits"):
         open_exposure([one, two])
 
 
@@ -221,6 +235,7 @@ def test_listings(tmp_path, monkeypatch):
         assert open_exposure(folder / name).filenames == ("a.fits", "b 2.fits")
     (folder / "x.csv").write_text("file,exposure\na.fits,1\nb 2.fits,2\n")
     assert open_exposure(folder / "x.csv").filenames == ("a.fits", "b 2.fits")
+    (folder / "lost.fits").touch()
     (folder / "x.txt").write_text("lost.fits\na.fits  # the first\n")
     exposure = open_exposure(folder / "x.txt")
     assert exposure.filenames == ("lost.fits", "a.fits")  # the first line is not lost

@@ -8,6 +8,7 @@ from tests.readers import samples
 from tso_level3.flags import Flag
 from tso_level3.frames import Box
 from tso_level3.readers.front import open_exposure
+from tso_level3.settings import Settings
 
 BOX = Box(2, 3, 7, 6)
 CUT = (slice(1, 4), *BOX.slices)
@@ -79,8 +80,8 @@ def test_quantity():
     exposure = open_exposure(samples.frames()[0] * u.electron)
     assert exposure.unit == "electron"
     assert type(load(exposure).values) is np.ndarray
-    assert open_exposure(samples.frames()[0] * u.Jy, unit="e-").unit == "electron"
-    assert open_exposure(np.ones((2, 3, 3)), unit="adu").unit == "DN"
+    assert open_exposure(samples.frames()[0] * u.Jy, Settings(unit="e-")).unit == "electron"
+    assert open_exposure(np.ones((2, 3, 3)), Settings(unit="adu")).unit == "DN"
 
 
 @pytest.mark.parametrize(
@@ -143,7 +144,7 @@ def test_what_does_not_fit():
         open_exposure(values, mask=np.ones((3, 3), bool))
     with pytest.raises(ValueError, match="mask: values of type float64"):
         open_exposure(values, mask=np.ones((12, 10)))
-    with pytest.raises(ValueError, match="array 1 and array 2 .*shape"):
+    with pytest.raises(ValueError, match="shape .*array 1.* and .*array 2"):
         open_exposure([values[0], values[1, :5]])
     with pytest.raises(ValueError, match="errors: given with a source that is no array"):
         open_exposure(["x.fits"], errors=1.0)

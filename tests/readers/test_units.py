@@ -99,8 +99,70 @@ def test_gain_is_for_slopes_only(tmp_path):
     assert exposure.segments[0].scale == pytest.approx(2.3e-8)
 
 
+@pytest.mark.parametrize("unit", ["adu", "ADU", "DN", "counts", "count", "ct", ""])
+def test_gain_is_for_counts_too(unit, tmp_path):
+    """Used to count for DN/s alone: the pixels stayed in DN, in silence."""
+    path = samples.write_plain(tmp_path, **({"BUNIT": unit} if unit else {}))
+    exposure = open_exposure(path, Settings(gain=1.5))
+    assert (exposure.unit, exposure.segments[0].scale) == ("electron", 1.5)
+    assert any("taken as DN" in note for note in exposure.notes) == (not unit)
+    array = open_exposure(np.ones((3, 4, 5)), Settings(gain=1.5, unit=unit or None))
+    assert (array.unit, array.segments[0].scale) == ("electron", 1.5)
+
+
+@pytest.mark.parametrize("unit", ["adu/s", "DN/s", "counts/s"])
+def test_rates_of_a_plain_file_have_an_integration_time(unit, tmp_path):
+    """Used to stay in DN/s, since EXPTIME was not looked at."""
+    path = samples.write_plain(tmp_path, BUNIT=unit)  # 30 s
+    exposure = open_exposure(path, Settings(gain=1.5))
+    assert (exposure.unit, exposure.segments[0].scale) == ("electron", 45.0)
+
+
+@pytest.mark.parametrize(
+    ("unit", "why"),
+    [
+        ("electron", "the pixels are in electron"),
+        ("Jy", "the pixels are in Jy"),
+        ("DN/s", "no integration time is known"),
+    ],
+)
+def test_a_gain_that_is_not_used_is_warned_of(unit, why, caplog):
+    exposure = open_exposure(np.ones((3, 4, 5)), Settings(gain=1.5, unit=unit))
+    assert exposure.unit == unit and np.all(exposure.segments[0].scale == 1)
+    assert f"gain=1.5 is not used: {why}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("given", "unit"),
+    [
+        ("e-", "electron"),
+        ("electron / s", "electron / s"),
+        ("erg / (s cm2)", "erg / (s cm2)"),
+        ("uJy", "uJy"),
+        ("mJy/sr", "mJy/sr"),
+    ],
+)
+def test_every_unit_can_be_given(given, unit, tmp_path, caplog):
+    path = samples.write_plain(tmp_path, BUNIT="K")
+    exposure = open_exposure(path, Settings(unit=given))
+    assert exposure.unit == unit
+    assert f"The input says K; unit={unit}, which was given, is used." in caplog.text
+
+
+def test_a_unit_that_nobody_knows():
+    with pytest.raises(ValueError, match="unit: 'electorns' found.*perhaps electron"):
+        open_exposure(np.ones((3, 4, 5)), Settings(unit="electorns"))
+
+
+@pytest.mark.parametrize("name", ["extension", "error_extension", "mask_extension", "plane"])
+def test_settings_of_files_are_not_dropped_in_silence(name, caplog):
+    value = 0 if name == "plane" else "SCI"
+    open_exposure(np.ones((3, 4, 5)), Settings(**{name: value}))
+    assert f"Not used, since not for data in memory: {name}={value}." in caplog.text
+
+
 def test_mixed_units_name_both(tmp_path):
     one = samples.write_plain(tmp_path, "a.fits", BUNIT="electron")
     two = samples.write_plain(tmp_path, "b.fits", BUNIT="Jy")
-    with pytest.raises(ValueError, match="a.fits and .*b.fits .*electron and Jy"):
+    with pytest.raises(ValueError, match="unit electron .*a.fits.* and Jy .*b.fits"):
         open_exposure([one, two])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -41,6 +41,8 @@ class CommandParser(argparse.ArgumentParser):
 
     def __init__(self, *, quiet: bool = True, **kwargs: Any) -> None:
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        #: Options that take several values, and what tells a value from an input's name.
+        self.lists: dict[str, Callable[[str], bool]] = {}
         # An abbreviation that works today may be ambiguous tomorrow.
         super().__init__(allow_abbrev=False, **kwargs)
         if quiet:
@@ -57,7 +59,43 @@ class CommandParser(argparse.ArgumentParser):
         message : str
             What is wrong.
         """
+        before, unknown, names = message.partition("unrecognized arguments: ")
+        if unknown:
+            from tso_level3.fields import nearest  # NumPy comes with it
+
+            words = [word for word in names.split() if word.startswith("-")][:1]
+            meant = [nearest(word.partition("=")[0], self._option_string_actions) for word in words]
+            message = f"{before}{unknown}{names}{''.join(meant)}"
         self.exit(2, f"{NAME}: error: {message} (see {self.prog} --help)\n")
+
+    def gathered(self, arguments: Sequence[str]) -> list[str]:
+        """Join the values of options that take several: ``--radii 3 4 5`` is ``--radii=3,4,5``.
+
+        Without this they would be taken for inputs.
+
+        Parameters
+        ----------
+        arguments : sequence of str
+            The arguments.
+
+        Returns
+        -------
+        list of str
+            The same, with commas.
+        """
+        out: list[str] = []
+        rest = list(arguments)
+        while rest:
+            argument = rest.pop(0)
+            name, equal, first = argument.partition("=")
+            if name not in self.lists or not (equal or rest):
+                out.append(argument)
+                continue
+            values = [first if equal else rest.pop(0)]
+            while rest and self.lists[name](rest[0]):
+                values.append(rest.pop(0))
+            out.append(f"{name}={','.join(value.strip().strip(',') for value in values)}")
+        return out
 
 
 def say(text: str = "") -> None:

@@ -17,6 +17,7 @@ from tso_level3.commands.common import (
     ppm,
     say,
 )
+from tso_level3.flags import DQ_BITS
 from tso_level3.settings import Settings, fields_of, from_strings
 
 if TYPE_CHECKING:
@@ -31,16 +32,16 @@ TEXTS = {
     "description": (
         "Measure the light curve of a star in a series of images, with many apertures at once,\n"
         "and write times, centres, shapes, background, fluxes and their errors to one file.\n\n"
-        "No calibration server is asked. Data in DN/s need --gain to come out in electrons."
+        "No calibration server is asked. Data in DN or DN/s need --gain to come out in\nelectrons."
     ),
     "epilog": """\
 examples:
   One exposure of NIRCam, with what its observing mode asks for:
     tso-level3 measure x_calints.fits
   Three segments, own radii, the star near x = 31.2, y = 30.8, a box of 21 x 21 for centring:
-    tso-level3 measure x-seg00*_calints.fits --radii 3,4,5 --position 31.2,30.8 --subframe 21
-  A folder of images from the ground, as a table that any program reads:
-    tso-level3 measure night1/ --kernel gaussian --position 82,90 --output night1.csv
+    tso-level3 measure x-seg00*_calints.fits --radii 3 4 5 --position 31.2 30.8 --subframe 21
+  A folder of images from the ground, those through one filter alone:
+    tso-level3 measure night1/ --kernel gaussian --position 82 90 --where FILTER=R
   The parameters of an observing mode (see tso-level3 pars), one of them changed:
     tso-level3 measure x_calints.fits --parameters nircam-wlp8 --radius 55
 """,
@@ -52,15 +53,22 @@ GROUPS = {
     "position": "where the star is",
     "background": "background",
     "fill": "missing pixels",
-    "gain": "units",
+    "unit": "units",
     "choose_aperture": "choice and quality",
-    "extension": "reading",
+    "where": "reading",
     "chunk": "running",
     "save_catalog": "products beside the main one",
 }
 
-_METAVARS = {"float": "R", "floats": "R[,R...]", "int": "N", "size": "N[,N]", "strs": "A[,A...]"}
-_NAMED = {"position": "X,Y", "gain": "G|FILE", "out_of_transit": "T0,T1[,...]"}
+_METAVARS = {
+    "float": "R",
+    "floats": "R [R ...]",
+    "int": "N",
+    "size": "N [N]",
+    "strs": "A [A ...]",
+    "conditions": "KEY=VALUE [...]",
+}
+_NAMED = {"position": "X Y", "gain": "G|FILE", "unit": "UNIT", "out_of_transit": "T0 T1 [...]"}
 
 #: What each of the further products ends in.
 _BESIDE = {"save_catalog": ".ecsv", "save_fits": ".fits", "save_plots": ".png"}
@@ -101,6 +109,28 @@ def add_arguments(parser: CommandParser) -> None:
         if item.name in GROUPS:
             group = parser.add_argument_group(GROUPS[item.name])
         _add_option(group, item)
+        if item.metadata["kind"] in _VALUES:
+            parser.lists[f"--{item.name.replace('_', '-')}"] = _VALUES[item.metadata["kind"]]
+
+
+def _is_number(word: str) -> bool:
+    try:
+        return bool([float(part) for part in word.strip("[](), ").split(",")])
+    except ValueError:
+        return False
+
+
+def _is_bit(word: str) -> bool:
+    return all(part.isdigit() or part.upper() in DQ_BITS for part in word.strip(",").split(","))
+
+
+#: What a further value of an option is, by the kind of its parameter; all else is an input.
+_VALUES = {
+    "floats": _is_number,
+    "size": _is_number,
+    "strs": _is_bit,
+    "conditions": lambda word: "=" in word and not word.startswith("-"),
+}
 
 
 def _add_option(group: Any, item: dataclasses.Field) -> None:
@@ -198,14 +228,16 @@ def _check_form(output: Path) -> None:
 
 def _check_inputs(output: Path, sources: list[str]) -> None:
     """Keep an input from being replaced by what is made of it."""
+    from tso_level3.readers.front import is_product
     from tso_level3.readers.listings import files_of
 
     if not output.exists():
         return
     for name in sources:
-        members = [item for item in files_of(name)[0] if isinstance(item, str | Path)]
+        members = [item for item in files_of(name).items if isinstance(item, str | Path)]
         for path in [Path(name), *map(Path, members)]:
-            if path.exists() and output.samefile(path):
+            # What an earlier run wrote into a folder is no input of this one.
+            if path.exists() and output.samefile(path) and not is_product(path):
                 raise ValueError(f"--output: {output} is an input, expected another name")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tso_level3.fields import nearest
 from tso_level3.parsfiles import parameters
 from tso_level3.settings import fields_of, from_strings
 
@@ -59,8 +60,9 @@ def read_parameters(name: str) -> dict[str, Any]:
     known = {item.name for item in fields_of()}
     for parameter in found:
         if parameter not in known | STEP_ONLY:
+            meant = nearest(parameter, known | STEP_ONLY)
             raise ValueError(
-                f"{path}: parameter {parameter!r} found, expected parameters of the step"
+                f"{path}: parameter {parameter!r} found, expected parameters of the step{meant}"
             )
     values = {key: value for key, value in found.items() if key in known}
     try:

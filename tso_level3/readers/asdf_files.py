@@ -13,7 +13,7 @@ import numpy as np
 
 from tso_level3.frames import Box, Pixels
 from tso_level3.readers.arrays import as_float, as_quality, known_errors
-from tso_level3.readers.errors import InputError, brief, check_file, quiet
+from tso_level3.readers.errors import InputError, ProductInput, brief, check_file, quiet
 from tso_level3.readers.facts import get, plain, refuse_spectra
 from tso_level3.readers.models import ARRAYS, tree_part
 from tso_level3.readers.part import Part, describe_file
@@ -98,6 +98,8 @@ def asdf_part(path: Path, settings: Settings) -> Part:
     try:
         with quiet(), open_asdf(path) as file:
             content = file.tree
+            if "light_curve" in content:
+                raise ProductInput(path)
             tree = plain(_without_wcs(content.get("meta", {})))
             shapes = {
                 name: tuple(content[key].shape)
@@ -106,6 +108,8 @@ def asdf_part(path: Path, settings: Settings) -> Part:
             }
             rows = content.get("int_times")
             rows = None if rows is None else np.array(rows)
+    except ProductInput:
+        raise
     except Exception as problem:
         raise InputError(f"{path}: cannot be read as ASDF ({brief(problem)})") from problem
     if "values" not in shapes:

@@ -10,13 +10,22 @@ from pathlib import Path
 
 from astropy.utils.exceptions import AstropyWarning
 
-__all__ = ["InputError", "MissingInput", "brief", "check_file", "quiet"]
+__all__ = ["InputError", "MissingInput", "ProductInput", "brief", "check_file", "quiet"]
 
 log = logging.getLogger(__name__)
 
 
 class InputError(ValueError):
     """An input that cannot be used; the message names it, what was found and expected."""
+
+
+class ProductInput(InputError):
+    """A product where images are expected."""
+
+    def __init__(self, name: object) -> None:
+        super().__init__(
+            f"{name}: a product (light curve) found, expected images; tso_level3.open reads it"
+        )
 
 
 class MissingInput(FileNotFoundError, InputError):

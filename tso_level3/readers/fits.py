@@ -16,11 +16,12 @@ from tso_level3.readers.arrays import known_errors
 from tso_level3.readers.blocks import Plane, cube_shape, frames_of
 from tso_level3.readers.cards import Cards, value
 from tso_level3.readers.clock import as_mjd, cadence_of, parse_date
-from tso_level3.readers.errors import InputError
+from tso_level3.readers.errors import InputError, ProductInput
 from tso_level3.readers.facts import optics_of, position_of, refuse_spectra, tree_of
 from tso_level3.readers.headers import FitsFile, Hdu, scan, table
 from tso_level3.readers.joined import Workspace
-from tso_level3.readers.part import Part, PartTimes, describe_file
+from tso_level3.readers.order import labels_of
+from tso_level3.readers.part import Part, PartTimes, describe_file, without
 from tso_level3.readers.times import flags_of, integration_times, unknown_times
 from tso_level3.readers.units import normal_unit
 from tso_level3.settings import Settings
@@ -58,9 +59,12 @@ def fits_part(path: Path, settings: Settings, *, work: Workspace | None = None) 
         It cannot be used.
     """
     file = scan(path)
+    if file.find("LIGHT_CURVE") is not None:
+        raise ProductInput(path)
     image = _image(file, settings)
     if ncdhas.is_ncdhas(file) and settings.extension is None:
-        return ncdhas.ncdhas_part(file, image, settings, work=work)
+        part = ncdhas.ncdhas_part(file, image, settings, work=work)
+        return without(part, settings, "error_extension", "mask_extension")
     n, ny, nx = cube_shape(path, image)
     n_frames = n if settings.plane is None else 1
     # Memory is shared by single frames alone, which are copied out of it.
@@ -99,6 +103,7 @@ def fits_part(path: Path, settings: Settings, *, work: Workspace | None = None) 
             path, date=str(value(file.primary, "DATE", "")), checksum=settings.checksum
         ),
         notes=tuple(notes),
+        labels=labels_of(*headers),
     )
 
 

@@ -12,16 +12,30 @@ import numpy as np
 from tso_level3.frames import Exposure
 from tso_level3.readers import memory
 from tso_level3.readers.asdf_files import asdf_part
-from tso_level3.readers.errors import InputError, brief, check_file, quiet
+from tso_level3.readers.errors import (
+    InputError,
+    MissingInput,
+    ProductInput,
+    brief,
+    check_file,
+    quiet,
+)
 from tso_level3.readers.fits import fits_part
 from tso_level3.readers.joined import Workspace
-from tso_level3.readers.listings import association_members, files_of
+from tso_level3.readers.listings import (
+    Files,
+    association_members,
+    files_of,
+    is_pattern,
+    is_product_name,
+)
 from tso_level3.readers.models import is_library, is_model, library_models, model_part
-from tso_level3.readers.part import Part
+from tso_level3.readers.part import FILE_SETTINGS, FITS_SETTINGS, Part, without
 from tso_level3.readers.stitch import stitch, unreadable_part
+from tso_level3.readers.where import Picker
 from tso_level3.settings import Settings
 
-__all__ = ["open_exposure"]
+__all__ = ["is_product", "open_exposure"]
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +53,6 @@ def open_exposure(
     errors: Any = None,
     mask: Any = None,
     times: Any = None,
-    unit: str | None = None,
 ) -> Exposure:
     """Open anything that holds the frames of a time series.
 
@@ -64,8 +77,6 @@ def open_exposure(
         True, or data-quality bits, where a pixel of an array is bad.
     times : array_like, (n_int,), or astropy.time.Time, optional
         Mid-times, MJD UTC.
-    unit : str, optional
-        Unit of the frames.
 
     Returns
     -------
@@ -87,49 +98,90 @@ def open_exposure(
             if not memory.is_array(source):
                 name = "errors" if errors is not None else "mask"
                 raise InputError(f"{name}: given with a source that is no array, expected an array")
-            parts: Sequence[Part] = [memory.array_part(source, errors=errors, mask=mask)]
+            part = memory.array_part(source, errors=errors, mask=mask)
+            parts: Sequence[Part] = [without(part, settings, *FILE_SETTINGS)]
+            if settings.where:
+                picker = Picker(settings.where)
+                if not _picked(parts[0], picker):
+                    raise picker.refused()
         else:
             parts = _parts(source, settings)
-        return stitch(parts, settings, gain=gain, times=times, unit=unit)
+        return stitch(parts, settings, gain=gain, times=times)
 
 
 def _parts(source: Any, settings: Settings) -> list[Part]:
-    items, several = _items(source)
+    found = _items(source)
     work = Workspace()
-    parts = []
-    for place, item in enumerate(items, 1):
+    picker = Picker(settings.where) if settings.where else None
+    parts: list[Part] = []
+    products = []
+    for place, item in enumerate(found.items, 1):
+        named = isinstance(item, str | Path)
         try:
-            parts.append(_part(item, place, settings, work))
-        except (ValueError, OSError) as problem:
-            alone = not several or len(items) == 1 or settings.unreadable == "stop"
-            if alone or not isinstance(item, str | Path):
+            if picker is None:
+                parts.append(_part(item, place, settings, work))
+            elif named and Path(item).suffix.lower() != ".asdf":
+                check_file(Path(item).expanduser())
+                if picker.takes(Path(item).expanduser()):
+                    parts.append(_part(item, place, settings, work))
+            else:
+                parts += _picked(_part(item, place, settings, work), picker)
+        except ProductInput as problem:
+            if not found.searched:
                 raise
-            log.warning("%s", brief(problem, length=400))
+            products.append(str(item))
+            log.debug("%s", problem)
+        except (ValueError, OSError) as problem:
+            alone = not found.several or len(found.items) == 1 or settings.unreadable == "stop"
+            # What does not exist was misspelled; what was searched for existed a moment ago.
+            missing = isinstance(problem, MissingInput) and not found.searched
+            if alone or missing or not named:
+                raise
+            log.debug("%s", brief(problem, length=400))
             parts.append(unreadable_part(Path(item), brief(problem, length=400)))
+    if products:
+        rest = f" and {len(products) - 1} more" if len(products) > 1 else ""
+        log.warning("%s%s: a product, no image; left out.", products[0], rest)
+    if picker is not None:
+        if all(part.problem for part in parts):
+            raise picker.refused()
+        log.info(
+            "%d of %d inputs fulfil %s.", len(parts), len(found.items), ", ".join(settings.where)
+        )
+    if not parts:
+        raise ProductInput(products[0])
     return parts
 
 
-def _items(source: Any) -> tuple[list[Any], bool]:
-    """List the inputs that a source stands for; and whether one may be lost."""
+def _picked(part: Part, picker: Picker) -> list[Part]:
+    """Take a part that is no FITS file, or nothing."""
+    return [part] if picker.takes(None, part.tree) else []
+
+
+def _items(source: Any) -> Files:
+    """List the inputs that a source stands for."""
     if isinstance(source, str | Path):
         if not str(source).strip():
             raise InputError(f"source: an empty name found, {_EXPECTED}")
         return files_of(source)
     if isinstance(source, Mapping):
-        return association_members(source, Path(), "association"), True
+        return Files(association_members(source, Path(), "association"), several=True)
     if is_library(source):
-        return library_models(source), True
+        return Files(library_models(source), several=True)
     if is_model(source) or memory.is_nddata(source):
-        return [source], False
+        return Files([source])
     if isinstance(source, Iterable) and not isinstance(source, bytes):
         items: list[Any] = []
+        searched = True
         for item in source:
-            items += files_of(item)[0] if _is_pattern(item) else [item]
+            found = files_of(item) if _is_several(item) else Files([item])
+            searched = searched and found.searched
+            items += found.items
         if not items:
             raise InputError(f"source: an empty {type(source).__name__} found, {_EXPECTED}")
         if any(_is_number(item) for item in items):
             raise InputError(f"source: a {type(source).__name__} of numbers found, {_EXPECTED}")
-        return items, True
+        return Files(items, several=True, searched=searched)
     raise InputError(f"source: {type(source).__name__} found, {_EXPECTED}")
 
 
@@ -137,19 +189,21 @@ def _is_number(item: Any) -> bool:
     return np.ndim(item) == 0 and isinstance(item, int | float | complex | np.number)
 
 
-def _is_pattern(item: Any) -> bool:
+def _is_several(item: Any) -> bool:
     """Whether a name in a list stands for several files itself."""
     if not isinstance(item, str | Path):
         return False
-    name = str(item).lower()
-    return name.endswith((".json", ".txt", ".lst")) or any(sign in name for sign in "*?")
+    listing = str(item).lower().endswith((".json", ".txt", ".lst"))
+    return listing or is_pattern(item) or Path(item).expanduser().is_dir()
 
 
 def _file_part(path: Path, settings: Settings, work: Workspace) -> Part:
     check_file(path)
+    if is_product_name(path):
+        raise ProductInput(path)
     try:
         if path.suffix.lower() == ".asdf":
-            return asdf_part(path, settings)
+            return without(asdf_part(path, settings), settings, *FITS_SETTINGS)
         return fits_part(path, settings, work=work)
     except InputError:
         raise
@@ -159,11 +213,31 @@ def _file_part(path: Path, settings: Settings, work: Workspace) -> Part:
         raise InputError(f"{path}: cannot be understood ({kind}: {brief(problem)})") from problem
 
 
+def is_product(path: Path) -> bool:
+    """Whether a file is a product of this package, which is no input.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    bool
+        False also for what cannot be read.
+    """
+    try:
+        _file_part(path, Settings(), Workspace())
+    except (ValueError, OSError) as problem:
+        return isinstance(problem, ProductInput)
+    return False
+
+
 def _part(item: Any, place: int, settings: Settings, work: Workspace) -> Part:
     if isinstance(item, str | Path):
         return _file_part(Path(item).expanduser(), settings, work)
     if is_model(item):
-        return model_part(item, place)
+        return without(model_part(item, place), settings, *FILE_SETTINGS)
     if memory.is_array(item) or isinstance(item, list | tuple):
-        return memory.array_part(item, place=place)
+        return without(memory.array_part(item, place=place), settings, *FILE_SETTINGS)
     raise InputError(f"source: {type(item).__name__} found as item {place}, {_EXPECTED}")

@@ -6,23 +6,56 @@ import glob
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tso_level3.readers.errors import InputError, MissingInput, brief, check_file
 
-__all__ = ["association_members", "files_of", "natural_key"]
+__all__ = [
+    "Files",
+    "association_members",
+    "files_of",
+    "is_pattern",
+    "is_product_name",
+    "natural_key",
+]
 
 _FITS = (".fits", ".fit", ".fts")
 _PACKED = (".gz", ".bz2", ".xz", ".fz")
 _LISTS = (".txt", ".dat", ".csv", ".lst", ".list")
+_TABLES = (".ecsv", ".csv", ".parquet", ".h5")
 _LONGEST_LIST = 50_000_000
+
+
+@dataclass(frozen=True)
+class Files:
+    """What one name stands for.
+
+    Attributes
+    ----------
+    items : list
+        Paths; members of an association may be open models.
+    several : bool
+        Whether the name can stand for several files.
+    searched : bool
+        Whether they were found in a folder or by a pattern: nobody named each of them.
+    """
+
+    items: list[Any]
+    several: bool = False
+    searched: bool = False
 
 
 def natural_key(path: Path) -> list[Any]:
     """Give a key that sorts names as people do: frame_9 before frame_10."""
     parts = re.split(r"(\d+)", str(path))
     return [(1, int(part), part) if part.isdigit() else (0, 0, part.lower()) for part in parts]
+
+
+def is_product_name(path: Path) -> bool:
+    """Whether a name is that of a product in a form that holds no images."""
+    return path.stem.endswith("_phot") and path.suffix.lower() in _TABLES
 
 
 def is_image_name(path: Path) -> bool:
@@ -33,7 +66,12 @@ def is_image_name(path: Path) -> bool:
     return name.endswith((*_FITS, ".asdf"))
 
 
-def files_of(name: str | Path) -> tuple[list[Any], bool]:
+def is_pattern(name: str | Path) -> bool:
+    """Whether a name has a wildcard and is not itself the name of something."""
+    return any(sign in str(name) for sign in "*?[") and not Path(name).expanduser().exists()
+
+
+def files_of(name: str | Path) -> Files:
     """Find the files that one name stands for.
 
     Parameters
@@ -43,10 +81,8 @@ def files_of(name: str | Path) -> tuple[list[Any], bool]:
 
     Returns
     -------
-    files : list
-        Paths; members of an association may be open models.
-    several : bool
-        Whether the name can stand for several files.
+    Files
+        The files, in natural order where they were searched for.
 
     Raises
     ------
@@ -55,19 +91,21 @@ def files_of(name: str | Path) -> tuple[list[Any], bool]:
     """
     path = Path(name).expanduser()
     try:
-        there, folder = path.exists() or path.is_symlink(), path.is_dir()
+        link, folder, pattern = path.is_symlink(), path.is_dir(), is_pattern(name)
     except (OSError, ValueError) as problem:
         raise InputError(f"{name}: cannot be a file name ({brief(problem)})") from problem
     if folder:
-        return _inside(path), True
-    if not there and any(sign in str(name) for sign in "*?["):
-        return _matching(path), True
+        return Files(_inside(path), several=True, searched=True)
+    if pattern and not link:
+        return Files(_matching(path), several=True, searched=True)
     ending = path.suffix.lower()
     if ending == ".json":
-        return association_members(_read_json(path), path.parent, str(path)), True
-    if ending in _LISTS:
-        return _listed(path), True
-    return [path], False
+        members = association_members(_read_json(path), path.parent, str(path))
+        return Files(members, several=True)
+    # A table of a product is no listing; the reader says so.
+    if ending in _LISTS and not is_product_name(path):
+        return Files(_listed(path), several=True)
+    return Files([path])
 
 
 def _inside(folder: Path) -> list[Path]:

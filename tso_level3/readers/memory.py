@@ -10,6 +10,7 @@ from tso_level3.readers.arrays import ArrayFrames, cube, known_errors, plain_mas
 from tso_level3.readers.errors import InputError
 from tso_level3.readers.facts import optics_of, tree_of
 from tso_level3.readers.fits import header_time
+from tso_level3.readers.order import labels_of
 from tso_level3.readers.part import Part
 from tso_level3.readers.times import unknown_times
 from tso_level3.readers.units import normal_unit
@@ -84,6 +85,7 @@ def array_part(
         single=data.ndim == 2,
         record={"name": name, "shape": list(data.shape), "type": str(data.dtype)},
         notes=notes,
+        labels=labels_of(header) if header else {},
     )
 
 

@@ -13,7 +13,15 @@ import numpy as np
 
 from tso_level3.readers.arrays import ArrayFrames, cube, known_errors
 from tso_level3.readers.errors import InputError, brief, quiet
-from tso_level3.readers.facts import get, optics_of, plain, position_of, refuse_spectra
+from tso_level3.readers.facts import (
+    KEYWORDS,
+    get,
+    optics_of,
+    plain,
+    position_of,
+    refuse_spectra,
+)
+from tso_level3.readers.order import labels_of
 from tso_level3.readers.part import Part
 from tso_level3.readers.times import integration_times
 from tso_level3.readers.units import normal_unit
@@ -159,6 +167,7 @@ def tree_part(
         path=path,
         record=record,
         notes=tuple(notes),
+        labels=labels_of({key: get(tree, place) for place, key in KEYWORDS.items()}),
     )
 
 

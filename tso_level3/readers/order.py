@@ -4,53 +4,125 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from tso_level3.readers.cards import value
 from tso_level3.readers.errors import InputError
 from tso_level3.readers.facts import get, number
 from tso_level3.readers.part import Part
 
-__all__ = ["check_same", "gaps", "ordered"]
+__all__ = ["LABELS", "check_same", "gaps", "labels_of", "ordered"]
 
 log = logging.getLogger(__name__)
 
-_SAME = ("instrument", "detector", "filter", "pupil", "subarray")
+#: What must be the same in all inputs, and the keywords that tell.
+LABELS = {
+    "instrument": ("INSTRUME",),
+    "detector": ("DETECTOR",),
+    "filter": ("FILTER",),
+    "filter 1": ("FILTER1",),
+    "filter 2": ("FILTER2",),
+    "pupil": ("PUPIL",),
+    "subarray": ("SUBARRAY",),
+    "target": ("TARGNAME", "TARGPROP", "OBJECT"),
+    "image type": ("IMAGETYP", "OBSTYPE"),
+}
+_OPTICS = ("instrument", "detector", "filter", "pupil", "subarray")
+_SHOWN = 4
 
 
-def check_same(good: Sequence[Part]) -> None:
+def check_same(good: Sequence[Part], where: Sequence[str] = ()) -> None:
     """See that inputs are of one kind.
 
     Parameters
     ----------
     good : sequence of Part
         Those that can be read.
+    where : sequence of str
+        Conditions ``KEYWORD=VALUE`` that all of them fulfil: what the user chose may vary.
 
     Raises
     ------
     InputError
-        Two differ in shape, unit, instrument, detector, filter, pupil or subarray.
+        They differ in shape, unit, instrument, detector, filter, pupil, subarray, target or type
+        of image; the message lists what was found. What an input does not say is not compared.
     """
-    first = good[0]
-    for part in good[1:]:
-        if part.shape != first.shape:
-            raise InputError(
-                f"{first.name} and {part.name} have frames of different shape, {first.shape} and"
-                f" {part.shape}, expected the same"
-            )
-        if part.unit != first.unit:
-            raise InputError(
-                f"{first.name} and {part.name} have different units, {first.unit or 'none'} and"
-                f" {part.unit or 'none'}, expected the same"
-            )
-        for name in _SAME:
-            mine, other = getattr(first.optics, name), getattr(part.optics, name)
-            if mine and other and mine != other:
-                raise InputError(
-                    f"{first.name} and {part.name} have a different {name}, {mine} and {other},"
-                    " expected the same"
-                )
+    chosen = {condition.partition("=")[0].strip().upper() for condition in where}
+    differ, hint = [], ""
+    for label in ("shape", "unit", *LABELS):
+        if chosen.intersection(LABELS.get(label, ())):
+            continue
+        found: dict[str, list[Part]] = {}
+        for part in good:
+            text = _label(part, label)
+            if text:
+                # WASP-39 and wasp 39 are one star.
+                key = text if label in ("shape", "unit") else re.sub(r"[\W_]", "", text).lower()
+                found.setdefault(key, []).append(part)
+        if len(found) < 2:
+            continue
+        names = [
+            f"{_label(parts[0], label)} ({len(parts)} of {len(good)}, such as {_short(parts[0])})"
+            for parts in sorted(found.values(), key=len, reverse=True)
+        ]
+        more = [f"{len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
+        differ.append(f"{label} {' and '.join(names[:_SHOWN] + more)}")
+        most = max(found.values(), key=len)[0]
+        if label in LABELS and not hint:
+            hint = f"; where picks, as in where='{_keyword(most, label)}={_label(most, label)}'"
+        if label == "shape" and most.path is not None:
+            axis = 1 if len({part.shape[1] for part in good}) > 1 else 2
+            hint = f"; where picks, as in where='NAXIS{axis}={most.shape[2 - axis]}'"
+    if differ:
+        listed = "; ".join(differ)
+        raise InputError(f"inputs that differ found, expected one series: {listed}{hint}")
+
+
+def _label(part: Part, label: str) -> str:
+    if label == "shape":
+        return str(part.shape)
+    if label == "unit":
+        return part.unit or "none"
+    if label in _OPTICS:
+        return getattr(part.optics, label)
+    return part.labels.get(label, ("", ""))[1]
+
+
+def _keyword(part: Part, label: str) -> str:
+    return LABELS[label][0] if label in _OPTICS else part.labels[label][0]
+
+
+def _short(part: Part) -> str:
+    return part.path.name if part.path is not None else part.name
+
+
+def labels_of(*headers: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Read from headers what tells one series from another, beside the optics.
+
+    Parameters
+    ----------
+    *headers : mapping
+        Where a keyword stands in several, the first counts.
+
+    Returns
+    -------
+    dict
+        Label to keyword and value; only what was found.
+    """
+    out = {}
+    for label, keywords in LABELS.items():
+        if label in _OPTICS:
+            continue
+        for keyword in keywords:
+            found = next((v for h in headers if (v := value(h, keyword)) is not None), None)
+            if found is not None:
+                out[label] = (keyword, str(found))
+                break
+    return out
 
 
 def ordered(parts: Sequence[Part]) -> list[Part]:

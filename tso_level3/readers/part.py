@@ -14,7 +14,11 @@ import numpy as np
 from tso_level3.frames import FrameSource, Optics
 from tso_level3.readers.errors import InputError, brief
 
-__all__ = ["Part", "PartTimes", "describe_file"]
+__all__ = ["FILE_SETTINGS", "FITS_SETTINGS", "Part", "PartTimes", "describe_file", "without"]
+
+#: Settings that count for FITS files alone, and for files alone.
+FITS_SETTINGS = ("extension", "plane", "error_extension", "mask_extension")
+FILE_SETTINGS = (*FITS_SETTINGS, "checksum")
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +108,8 @@ class Part:
         What the product says about it.
     notes : tuple of str
         What was assumed.
+    labels : mapping
+        What else tells one series from another: label to keyword and value.
     problem : str
         Why it cannot be read; '' where it can.
     """
@@ -124,7 +130,34 @@ class Part:
     path: Path | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    labels: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     problem: str = ""
+
+
+def without(part: Part, settings: Any, *names: str) -> Part:
+    """Note which of the settings do not count for an input.
+
+    Parameters
+    ----------
+    part : Part
+        The input.
+    settings : Settings
+        The parameters.
+    *names : str
+        Those that its reader does not look at.
+
+    Returns
+    -------
+    Part
+        The same, with a note for each of them that is not the default.
+    """
+    given = [f"{name}={getattr(settings, name)}" for name in names if getattr(settings, name)]
+    given += ["plane=0"] if "plane" in names and settings.plane == 0 else []
+    if not given:
+        return part
+    kind = "this kind of file" if part.path is not None else "data in memory"
+    note = f"Not used, since not for {kind}: {', '.join(given)}."
+    return replace(part, notes=(*part.notes, note))
 
 
 def describe_file(path: Path, *, date: str = "", checksum: bool = False) -> dict[str, Any]:

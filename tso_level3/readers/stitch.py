@@ -20,7 +20,7 @@ from tso_level3.readers.joined import JoinedFrames, UnreadableFrames
 from tso_level3.readers.order import check_same, gaps, ordered
 from tso_level3.readers.part import Part
 from tso_level3.readers.times import given_times, unknown_times
-from tso_level3.readers.units import Conversion, conversion, gain_of, normal_unit
+from tso_level3.readers.units import Conversion, conversion, gain_of, given_unit
 from tso_level3.settings import Settings
 
 __all__ = ["stitch", "unreadable_part"]
@@ -51,7 +51,6 @@ def stitch(
     *,
     gain: float | np.ndarray | None = None,
     times: Any = None,
-    unit: str | None = None,
 ) -> Exposure:
     """Join inputs to one exposure.
 
@@ -60,13 +59,11 @@ def stitch(
     parts : sequence of Part
         In the order given.
     settings : Settings
-        ``gain`` and ``unreadable`` count.
+        ``gain``, ``unit``, ``where`` and ``unreadable`` count.
     gain : float, ndarray (ny, nx) or None
-        Electrons a DN, where the settings have none.
+        Electrons a DN, for DN/s, where the settings have none.
     times : array_like or astropy.time.Time, optional
         Times of all frames, in the order given.
-    unit : str, optional
-        Unit of the frames, where the input's is wrong or missing.
 
     Returns
     -------
@@ -78,7 +75,7 @@ def stitch(
     InputError
         Inputs differ in shape, unit, filter or detector, overlap, or none can be read.
     """
-    parts = _prepared(parts, unit)
+    parts = _prepared(parts, settings)
     if times is None:
         parts = ordered(parts)
     good = [part for part in parts if not part.problem]
@@ -111,17 +108,25 @@ def stitch(
     )
 
 
-def _prepared(parts: Sequence[Part], unit: str | None) -> list[Part]:
+def _prepared(parts: Sequence[Part], settings: Settings) -> list[Part]:
     """See that there is something to join, and that it is of one kind."""
     good = [part for part in parts if not part.problem]
     if not good:
         more = "" if len(parts) == 1 else f" (the first of {len(parts)} inputs, all unreadable)"
         raise InputError(f"{parts[0].problem}{more}")
-    if unit is not None:
-        parts = [replace(part, unit=normal_unit(unit)) for part in parts]
-    check_same([part for part in parts if not part.problem])
+    if settings.unit is not None:
+        unit = given_unit(settings.unit)
+        parts = [_in_unit(part, unit) for part in parts]
+    check_same([part for part in parts if not part.problem], settings.where or ())
     shape = good[0].shape
     return [replace(part, shape=shape) if part.problem else part for part in parts]
+
+
+def _in_unit(part: Part, unit: str) -> Part:
+    notes = part.notes
+    if part.unit not in ("", unit) and not part.problem:
+        notes += (f"The input says {part.unit}; unit={unit}, which was given, is used.",)
+    return replace(part, unit=unit, notes=notes)
 
 
 def _conversions(
@@ -131,9 +136,8 @@ def _conversions(
     gain: float | np.ndarray | None,
 ) -> list[Conversion]:
     """Find each part's factor to the exposure's unit; those that cannot be read have none."""
-    if good[0].unit == "DN/s":
-        own = gain_of(settings.gain, good[0].tree, good[0].shape)
-        gain = gain if own is None else own
+    own = gain_of(settings.gain, good[0].tree, good[0].shape)
+    gain = gain if own is None and good[0].unit == "DN/s" else own
     found: dict[tuple, Conversion] = {}
     out = []
     for part in parts:
@@ -141,9 +145,12 @@ def _conversions(
         key = (
             number(source.tree, "photometry.pixelarea_steradians"),
             number(source.tree, "exposure.integration_time"),
+            source.times.exposure_time,
         )
         if str(key) not in found:
-            found[str(key)] = conversion(source.name, source.unit, source.tree, source.shape, gain)
+            found[str(key)] = conversion(
+                source.name, source.unit, source.tree, source.shape, gain, key[-1]
+            )
         out.append(found[str(key)])
     units = {item.unit: part.name for item, part in zip(out, parts)}
     if len(units) > 1:
@@ -259,9 +266,11 @@ def _gathered(parts: Sequence[Part]) -> list[str]:
     notes = _counted([note for part in parts for note in part.notes])
     lost = [part for part in parts if part.problem]
     if lost:
+        others = [part.path.name if part.path else part.name for part in lost[1:4]]
+        others += [f"{len(lost) - 4} more"] if len(lost) > 4 else []
         notes.append(
             f"{len(lost)} of {len(parts)} inputs cannot be read and became rows of NaN; the first:"
-            f" {lost[0].problem}."
+            f" {lost[0].problem}{'; then ' if others else ''}{', '.join(others)}."
         )
     return notes
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import math
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from tso_level3.readers.errors import InputError
 from tso_level3.readers.facts import number
 from tso_level3.readers.headers import scan
 
-__all__ = ["Conversion", "conversion", "gain_of", "normal_unit"]
+__all__ = ["Conversion", "conversion", "gain_of", "given_unit", "normal_unit"]
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +33,25 @@ _NAMES = {
     "adu": "DN",
     "adu/s": "DN/s",
     "adu / s": "DN/s",
+    "adu s-1": "DN/s",
+    "ct": "ct",
+    "count": "ct",
+    "counts": "ct",
+    "ct/s": "ct/s",
+    "ct / s": "ct/s",
+    "count/s": "ct/s",
+    "counts/s": "ct/s",
+    "counts / s": "ct/s",
     "mjy/sr": "MJy/sr",
     "mjy / sr": "MJy/sr",
     "mjy sr-1": "MJy/sr",
     "jy": "Jy",
     "jansky": "Jy",
 }
+
+
+_SLOPES = ("DN/s", "ct/s")
+_COUNTS = ("DN", "ct", "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,12 +82,46 @@ def normal_unit(unit: Any) -> str:
     return _NAMES.get(text.lower(), text)
 
 
+def given_unit(unit: str) -> str:
+    """Understand the setting ``unit``.
+
+    Parameters
+    ----------
+    unit : str
+        A name that this package or astropy knows.
+
+    Returns
+    -------
+    str
+        Its usual spelling.
+
+    Raises
+    ------
+    InputError
+        Nobody knows it.
+    """
+    if " ".join(unit.split()).lower() in _NAMES:
+        return normal_unit(unit)
+    from astropy.units import Unit
+
+    try:
+        return normal_unit(Unit(unit).to_string())
+    except (ValueError, TypeError) as problem:
+        near = difflib.get_close_matches(unit.lower(), _NAMES, 1)
+        meant = f", perhaps {_NAMES[near[0]]}" if near else ""
+        raise InputError(
+            f"unit: {unit!r} found, expected a unit that astropy knows, such as electron, DN,"
+            f" DN/s or MJy/sr{meant}"
+        ) from problem
+
+
 def conversion(
     name: str,
     unit: str,
     tree: Mapping[str, Any],
     shape: tuple[int, int],
     gain: float | np.ndarray | None,
+    seconds: float = math.nan,
 ) -> Conversion:
     """Find the factor from the input's unit to Jy or electron.
 
@@ -88,12 +136,15 @@ def conversion(
     shape : (int, int)
         (ny, nx) of a frame.
     gain : float, ndarray (ny, nx) or None
-        Electrons a DN; only for DN/s.
+        Electrons a DN.
+    seconds : float
+        Integration time, where the metadata have none.
 
     Returns
     -------
     Conversion
-        MJy/sr becomes Jy, DN/s electron; anything else stays.
+        MJy/sr becomes Jy, DN/s electron, with a gain DN too; anything else stays. Pixels without
+        a unit are taken as DN where there is a gain.
 
     Raises
     ------
@@ -101,15 +152,28 @@ def conversion(
         The gain has another shape than the frames.
     """
     unit = normal_unit(unit)
+    if unit in _SLOPES:
+        known = number(tree, "exposure.integration_time")
+        return _from_slopes(name, unit, known if known > 0 else seconds, shape, gain)
+    if gain is not None and unit in _COUNTS:
+        note = "" if unit else f"The unit of the pixels is not known; with gain={_shown(gain)}"
+        return Conversion(
+            "electron", _factor(name, shape, gain), f"{note} they were taken as DN." if note else ""
+        )
+    idle = ""
+    if gain is not None:
+        idle = f" gain={_shown(gain)} is not used: the pixels are in {unit}, not in DN or DN/s."
     if unit == "MJy/sr":
         area = number(tree, "photometry.pixelarea_steradians")
         if area > 0:
-            return Conversion("Jy", 1e6 * area)
-        return Conversion(unit, 1.0, "No pixel area is known; the pixels stay in MJy/sr.")
-    if unit == "DN/s":
-        return _from_slopes(name, tree, shape, gain)
+            return Conversion("Jy", 1e6 * area, idle.strip())
+        return Conversion(unit, 1.0, f"No pixel area is known; the pixels stay in MJy/sr.{idle}")
     note = "" if unit in ("Jy", "electron") else _stays(unit)
-    return Conversion(unit, 1.0, note)
+    return Conversion(unit, 1.0, f"{note}{idle}".strip())
+
+
+def _shown(gain: float | np.ndarray) -> str:
+    return f"{float(gain):g}" if np.ndim(gain) == 0 else "a file"
 
 
 def _stays(unit: str) -> str:
@@ -119,23 +183,36 @@ def _stays(unit: str) -> str:
 
 
 def _from_slopes(
-    name: str, tree: Mapping[str, Any], shape: tuple[int, int], gain: float | np.ndarray | None
+    name: str,
+    unit: str,
+    seconds: float,
+    shape: tuple[int, int],
+    gain: float | np.ndarray | None,
 ) -> Conversion:
-    seconds = number(tree, "exposure.integration_time")
     if gain is None:
-        return Conversion("DN/s", 1.0, "No gain is known; the pixels stay in DN/s.")
+        return Conversion(unit, 1.0, f"No gain is known; the pixels stay in {unit}.")
+    factor = _factor(name, shape, gain)
     if not seconds > 0:
-        return Conversion("DN/s", 1.0, "No integration time is known; the pixels stay in DN/s.")
+        return Conversion(
+            unit,
+            1.0,
+            f"gain={_shown(gain)} is not used: no integration time is known; the pixels stay in"
+            f" {unit}.",
+        )
+    return Conversion("electron", factor * seconds)
+
+
+def _factor(name: str, shape: tuple[int, int], gain: float | np.ndarray) -> float | np.ndarray:
+    """Check a gain; pixels without a positive one become NaN."""
     factor = np.asarray(gain, dtype=float)
     if factor.ndim and factor.shape != tuple(shape):
         raise InputError(f"gain: shape {factor.shape} found, expected {tuple(shape)} as in {name}")
     if factor.ndim == 0:
         if not (math.isfinite(factor) and factor > 0):
             raise InputError(f"gain: {float(factor)} found, expected a positive number")
-        return Conversion("electron", float(factor) * seconds)
+        return float(factor)
     with np.errstate(invalid="ignore"):
-        factor = np.where(factor > 0, factor, np.nan)
-    return Conversion("electron", factor * seconds)
+        return np.where(factor > 0, factor, np.nan)
 
 
 def gain_of(

@@ -1,0 +1,87 @@
+"""Which of many images are meant: conditions on their header keywords."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tso_level3.readers.cards import value
+from tso_level3.readers.errors import InputError, MissingInput
+from tso_level3.readers.facts import KEYWORDS, get
+from tso_level3.readers.headers import scan
+
+__all__ = ["Picker"]
+
+_PLACES = {keyword: place for place, keyword in KEYWORDS.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Picker:
+    """Takes the inputs that fulfil all conditions, and knows what the others are.
+
+    Attributes
+    ----------
+    conditions : sequence of str
+        ``KEYWORD=VALUE`` each. Case does not matter, numbers are compared as numbers, and ``*``
+        and ``?`` in a value stand for any text and any character.
+    """
+
+    conditions: Sequence[str]
+    _found: dict[str, Counter] = field(default_factory=dict)
+    _near: set[str] = field(default_factory=set)
+
+    def takes(self, item: Any, tree: Mapping[str, Any] | None = None) -> bool:
+        """Tell whether an input is meant.
+
+        Parameters
+        ----------
+        item : Path
+            The file; its headers are read, each HDU's in turn.
+        tree : mapping, optional
+            Metadata of an input that is no FITS file, in the place of headers.
+
+        Returns
+        -------
+        bool
+            Whether it fulfils all conditions.
+        """
+        if tree is None:
+            headers = [hdu.header for hdu in scan(Path(item)).hdus]
+            self._near.update(*headers)
+        else:
+            headers = [{key: get(tree, place) for key, place in _PLACES.items()}]
+            self._near.update(_PLACES)
+        good = True
+        for condition in self.conditions:
+            key, _, wanted = condition.partition("=")
+            key = key.strip().upper()
+            held = next((v for v in (value(h, key) for h in headers) if v is not None), None)
+            self._found.setdefault(key, Counter())[held] += 1
+            good = good and _agree(held, wanted.strip())
+        return good
+
+    def refused(self) -> InputError:
+        """Give the error for the case that no input was taken."""
+        words = []
+        for key, held in self._found.items():
+            known = [f"{v} ({n})" for v, n in held.most_common(8) if v is not None]
+            near = difflib.get_close_matches(key, self._near - {key}, 1)
+            hint = f", perhaps {near[0]}" if near and not known else ""
+            words.append(f"{key} is {', '.join(known)}" if known else f"no {key} there{hint}")
+        shown = ", ".join(self.conditions)
+        return MissingInput(f"where: {shown} found in none of the inputs ({'; '.join(words)})")
+
+
+def _agree(held: Any, wanted: str) -> bool:
+    if held is None:
+        return False
+    try:
+        return float(held) == float(wanted)
+    except ValueError:
+        words = {True: ("t", "true"), False: ("f", "false")}.get(held, (str(held).lower(),))
+        return any(fnmatch.fnmatchcase(word, wanted.lower()) for word in words)
