@@ -16,6 +16,7 @@ FLOORS = {
     "core": 1, "psf": 1, "quality": 1,
     "readers": 2, "product": 2, "product_tree": 2, "tables": 2, "exports": 2, "official": 2,
     "atomic": 2, "executors": 2, "progress": 2,
+    "acquisition": 3,
     "first_look": 3, "batches": 3, "sampling": 3, "wishes": 3, "run": 3, "plots": 3, "report": 3,
     "simulate": 3,
     "judgement": 3,

@@ -62,7 +62,9 @@ class Settings:
     kernel: str = _par(
         "auto",
         "str",
-        "kernel of the cross-correlation: auto, gaussian, jwst, empirical, stpsf, or a path",
+        "kernel of the cross-correlation: auto, gaussian, jwst, empirical (JWST in focus: the "
+        "computed one with its wavefront fitted to the star; otherwise the star's own image), "
+        "stpsf, or a path",
     )
     center: str = _par(
         "auto",
@@ -130,7 +132,10 @@ class Settings:
         low=0.0,
     )
     dq_bits: tuple[str, ...] = _par(
-        ("DO_NOT_USE",), "strs", "data-quality bits that make a pixel bad, by name or number"
+        ("DO_NOT_USE",),
+        "strs",
+        "data-quality bits that make a pixel bad, by name or number; strict: also SATURATED, "
+        "NON_SCIENCE, DEAD, HOT, WARM, LOW_QE, RC",
     )
     # Units
     gain: str | float | None = _par(
@@ -145,6 +150,9 @@ class Settings:
     )
     aperture_from: str | None = _par(None, "str", "a product whose aperture is used for this one")
     find_events: bool = _par(True, "bool", "look for mirror tilts, jumps and settling")
+    for_mode: str | None = _par(
+        None, "str", "observing mode that these parameters are for; another is warned of"
+    )
     # Reading
     extension: str | None = _par(
         None, "str", "FITS extension of the image, by name or number; none: the first with one"
