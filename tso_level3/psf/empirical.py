@@ -210,11 +210,13 @@ def refine_defocus(
             best += side
     at_edge = best in (0, steps - 1)
     found = float(waves[best])
-    if not at_edge:
-        below, top, above = (value_at(best + side) for side in (-1, 0, 1))
-        bend = below - 2.0 * top + above
-        if np.isfinite(bend) and bend < 0:
-            found += 0.5 * (below - above) / bend * float(waves[1] - waves[0])
+    middle = min(max(best, 1), steps - 2)
+    below, top, above = (value_at(middle + side) for side in (-1, 0, 1))
+    bend = below - 2.0 * top + above
+    if np.isfinite(bend) and bend < 0:
+        step = float(waves[1] - waves[0])
+        found = float(waves[middle]) + 0.5 * (below - above) / bend * step
+        found = min(max(found, float(scan[0])), float(scan[1]))
     kernel = make_kernel(found)
     peak = acquire(image, mask, kernel, **where)
     if not peak.value >= value_at(best):
