@@ -39,7 +39,7 @@ DESCRIPTIONS = {
     Flag.GAUSS_FAILED: "the Gaussian fit did not converge inside its bounds",
     Flag.PSF_FAILED: "the fit of the template did not converge",
     Flag.GAUSS_NO_POSITION: "the Gaussian centre is no measure of the position (weak lens)",
-    Flag.FAINT: "the star is too faint for a centre",
+    Flag.FAINT: "no star stands out from the noise, or it is too faint for a centre",
     Flag.APERTURE_CUT: "the largest aperture reaches beyond the frame",
     Flag.ANNULUS_SHORT: "the annulus holds too few good pixels for its background",
     Flag.FILLED: "missing pixels inside the largest aperture were filled from the model",

@@ -62,9 +62,8 @@ class Settings:
     kernel: str = _par(
         "auto",
         "str",
-        "kernel of the cross-correlation: auto, gaussian, jwst, empirical (JWST in focus: the "
-        "computed one with its wavefront fitted to the star; otherwise the star's own image), "
-        "stpsf, or a path",
+        "kernel of the cross-correlation: auto, gaussian, jwst, empirical (own image; JWST in "
+        "focus: fitted wavefront), stpsf, or a path",
     )
     center: str = _par(
         "auto",
@@ -134,8 +133,7 @@ class Settings:
     dq_bits: tuple[str, ...] = _par(
         ("DO_NOT_USE",),
         "strs",
-        "data-quality bits that make a pixel bad, by name or number; strict: also SATURATED, "
-        "NON_SCIENCE, DEAD, HOT, WARM, LOW_QE, RC",
+        "data-quality bits that make a pixel bad, by name or number; strict: all that mark defects",
     )
     # Units
     gain: str | float | None = _par(
