@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -175,10 +176,12 @@ def find_star(image: np.ndarray, exposure: Exposure, settings: Settings) -> Foun
     )
     optics = exposure.optics
     if is_weak_lens(optics) and settings.kernel in ("auto", "jwst", "empirical"):
-        found = _defocused(search, optics)
+        find = partial(_defocused, optics=optics)
+        found = find(search)
     else:
         kernel = _kernel(settings, optics)
-        found = (_gaussian if kernel.kind == "gaussian" else _sampled)(search, kernel)
+        find = partial(_gaussian if kernel.kind == "gaussian" else _sampled, kernel=kernel)
+        found = find(search)
         if settings.kernel == "empirical" and kernel.kind == "jwst" and found is not None:
             found = _refined(search, found, optics)
     # With a fixed centre what is asked for is the light at a place, star or not.
@@ -186,18 +189,19 @@ def find_star(image: np.ndarray, exposure: Exposure, settings: Settings) -> Foun
     if found is not None and not found.chance <= BY_CHANCE and fixed:
         return dataclasses.replace(found, x=search.expected[0], y=search.expected[1])
     if found is None or (given and not found.chance <= BY_CHANCE):
-        raise _no_star(search, found)
+        raise _no_star(search, find)
     return found
 
 
-def _no_star(search: _Search, found: Found | None) -> ValueError:
+def _no_star(search: _Search, find: Callable[[_Search], Found | None]) -> ValueError:
     """Say that there is none, and where one is."""
     x, y = search.expected
+    ny, nx = search.image.shape
+    middle = ((nx - 1) / 2, (ny - 1) / 2)
+    best = find(dataclasses.replace(search, expected=middle, radius=float(max(nx, ny)), reach=None))
     elsewhere = "expected one"
-    if found is not None:
-        best = acquire(search.image, search.mask, found.kernel)
-        if best.chance <= BY_CHANCE and best.likeness > _LIKE_A_STAR:
-            elsewhere = f"the brightest of the frame is at ({best.x:.1f}, {best.y:.1f})"
+    if best is not None and best.chance <= BY_CHANCE:
+        elsewhere = f"the brightest of the frame is at ({best.x:.1f}, {best.y:.1f})"
     return ValueError(
         f"position: no star found within {search.radius:g} pixels of ({x:.1f}, {y:.1f}); "
         f"{elsewhere}"
