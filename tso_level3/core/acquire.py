@@ -243,7 +243,7 @@ def _pixel_noise(image: np.ndarray, good: np.ndarray) -> float:
     """Noise of a pixel, from the differences of neighbours."""
     pairs = good[:, 1:] & good[:, :-1]
     differences = (image[:, 1:] - image[:, :-1])[pairs]
-    return robust(differences) / np.sqrt(2.0) if differences.size else 0.0
+    return robust(differences) / np.sqrt(2.0) if differences.size >= 3 else 0.0
 
 
 def _allowed(
