@@ -160,7 +160,7 @@ def test_null_in_a_parameter_file_undoes_crds(cache, files, monkeypatch):
     monkeypatch.setattr(TSOPhotometryStep, "run", lambda self, *_: None)
     with small_crds.crds(cache):
         settings = strun(parameters("miri"), files.segments[0]).settings()
-    assert settings == Settings(fill=False)
+    assert settings == Settings(fill=False, for_mode="miri")
 
 
 def test_saved_parameters_give_the_same_run(files, tmp_path):

@@ -2,7 +2,7 @@
 
 from enum import IntFlag
 
-__all__ = ["DESCRIPTIONS", "DQ_BITS", "Flag", "dq_mask", "names"]
+__all__ = ["DESCRIPTIONS", "DQ_BITS", "DQ_SETS", "Flag", "dq_mask", "names"]
 
 
 class Flag(IntFlag):
@@ -40,7 +40,7 @@ DESCRIPTIONS = {
     Flag.GAUSS_FAILED: "the Gaussian fit did not converge inside its bounds",
     Flag.PSF_FAILED: "the fit of the template did not converge",
     Flag.GAUSS_NO_POSITION: "the Gaussian centre is no measure of the position (weak lens)",
-    Flag.FAINT: "the star is too faint for a centre",
+    Flag.FAINT: "no star stands out from the noise, or it is too faint for a centre",
     Flag.APERTURE_CUT: "the largest aperture reaches beyond the frame",
     Flag.ANNULUS_SHORT: "the annulus holds too few good pixels for its background",
     Flag.FILLED: "missing pixels inside the largest aperture were filled from the model",
@@ -89,6 +89,20 @@ DQ_BITS = {
     "REFERENCE_PIXEL": 1 << 31,
 }
 
+#: Sets of data-quality bits that have a name.
+DQ_SETS = {
+    "STRICT": (
+        "DO_NOT_USE",
+        "SATURATED",
+        "NON_SCIENCE",
+        "DEAD",
+        "HOT",
+        "WARM",
+        "LOW_QE",
+        "RC",
+    ),
+}
+
 
 def names(value: int) -> list[str]:
     """List the names of the bits set in a value of the ``flags`` column.
@@ -112,7 +126,7 @@ def dq_mask(bits: tuple[str, ...]) -> int:
     Parameters
     ----------
     bits : tuple of str
-        Names as in `DQ_BITS`, or integers written as text.
+        Names as in `DQ_BITS` or `DQ_SETS`, in any case, or integers written as text.
 
     Returns
     -------
@@ -131,9 +145,11 @@ def dq_mask(bits: tuple[str, ...]) -> int:
             mask |= int(name)
         elif name in DQ_BITS:
             mask |= DQ_BITS[name]
+        elif name in DQ_SETS:
+            mask |= dq_mask(DQ_SETS[name])
         else:
             raise ValueError(
                 f"dq_bits: {bit!r} is not a data-quality bit; expected a number or one of "
-                f"{', '.join(DQ_BITS)}"
+                f"{', '.join((*DQ_BITS, 'strict'))}"
             )
     return mask & 0xFFFFFFFF

@@ -62,7 +62,8 @@ class Settings:
     kernel: str = _par(
         "auto",
         "str",
-        "kernel of the cross-correlation: auto, gaussian, jwst, empirical, stpsf, or a path",
+        "kernel of the cross-correlation: auto, gaussian, jwst, empirical (own image; JWST in "
+        "focus: fitted wavefront), stpsf, or a path",
     )
     center: str = _par(
         "auto",
@@ -130,7 +131,9 @@ class Settings:
         low=0.0,
     )
     dq_bits: tuple[str, ...] = _par(
-        ("DO_NOT_USE",), "strs", "data-quality bits that make a pixel bad, by name or number"
+        ("DO_NOT_USE",),
+        "strs",
+        "data-quality bits that make a pixel bad, by name or number; strict: all that mark defects",
     )
     # Units
     unit: str | None = _par(
@@ -151,6 +154,9 @@ class Settings:
     )
     aperture_from: str | None = _par(None, "str", "a product whose aperture is used for this one")
     find_events: bool = _par(True, "bool", "look for mirror tilts, jumps and settling")
+    for_mode: str | None = _par(
+        None, "str", "observing mode that these parameters are for; another is warned of"
+    )
     # Reading
     where: tuple[str, ...] | None = _par(
         None,

@@ -59,6 +59,17 @@ _V3_ANGLES = {
     "NRCB1": 0.35, "NRCB2": 0.85, "NRCB3": -0.45, "NRCB4": -0.34, "NRCB5": 0.02,
 }  # fmt: skip
 
+# Brightness of the cross that MIRI's detector scatters light into, see `optics.scatter`: the
+# ground value of MIRI-TN-00076-ATC times the corrections by which STPSF 2.2.0 matches the images
+# of MIRI's first year. Filters beyond 13 um have none.
+_CROSS = {
+    "F560W": 0.00220 * 4.05 * 0.5,
+    "F770W": 0.00139 * 4.1 * 0.5,
+    "F1000W": 0.00034 * 3.8 * 0.5,
+    "F1130W": 0.00007 * 2.5 * 0.5,
+    "F1280W": 0.00011 * 2.5 * 0.5,
+}
+
 JITTER = 0.0008
 """Pointing jitter within an integration, arcsec rms per axis."""
 
@@ -205,6 +216,11 @@ def rotation(instrument: str, detector: str | None = None) -> float:
     if _token(instrument) == "MIRI":
         return -4.83
     return -_V3_ANGLES.get(detector_name(detector), 0.0)
+
+
+def scattering(band: Band) -> float:
+    """Brightness of the cross of scattered light in a band, see `optics.scatter`; 0 without one."""
+    return _CROSS.get(band.name, 0.0) if band.instrument == "MIRI" else 0.0
 
 
 def blur(channel: str, scale: float) -> Blur:

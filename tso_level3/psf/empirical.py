@@ -7,12 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from tso_level3.core.correlate import Peak, acquire
+from tso_level3.core.acquire import Peak, acquire
 from tso_level3.psf.kernel import Kernel
 
 log = logging.getLogger(__name__)
 
 _MAX_ROUNDS = 64
+_SCANNED = 0.6
+# Pixels by which a weak-lens pattern moves at most while its defocus is scanned.
+_PATTERN = 12.0
 _SURFACE = np.array([[-0.25, 0.5, -0.25], [0.5, 0.0, 0.5], [-0.25, 0.5, -0.25]])
 
 
@@ -145,8 +148,8 @@ def refine_defocus(
     make_kernel: Callable[[float], Kernel],
     position: tuple[float, float] | None = None,
     *,
-    scan: tuple[float, float] = (7.6, 8.4),
-    steps: int = 5,
+    scan: tuple[float, float],
+    steps: int = 7,
     radius: float = 12.0,
 ) -> RefinedDefocus:
     """Find the defocus at which the computed kernel resembles the image most.
@@ -167,10 +170,10 @@ def refine_defocus(
     position : tuple of float, optional
         Expected x, y; None: anywhere in the image.
     scan : tuple of float, optional
-        First and last defocus in waves: (7.6, 8.4) for WLP8, (-8.4, -7.6) for WLM8,
-        (3.6, 4.4) for WLP4 (see `scan_range`).
+        First and last defocus in waves, about the lens's nominal one (see `scan_range`).
     steps : int, optional
-        Number of defocus values tried, 3 or more.
+        Number of values between which the best is looked for, 3 or more. From the middle one on
+        only those are tried on whose side the correlation rises.
     radius : float, optional
         Pixels around ``position`` in which the star may be.
 
@@ -188,29 +191,35 @@ def refine_defocus(
             f"scan is {scan!r} in {steps} steps; expected a rising range in 3 steps or more"
         )
     waves = np.linspace(scan[0], scan[1], steps)
-    near, reach = position, None if position is None else float(radius)
-    peaks: list[Peak] = []
-    for value in waves:
-        peak = acquire(image, mask, make_kernel(float(value)), near=near, radius=reach)
-        peaks.append(peak)
-        if near is None and np.isfinite(peak.value):
-            # the pattern moves by a pixel over the scan, not by tens
-            near, reach = (peak.x, peak.y), float(radius)
-    values = np.array([peak.value for peak in peaks])
-    if not np.isfinite(values).any():
-        middle = 0.5 * (scan[0] + scan[1])
-        return RefinedDefocus(make_kernel(middle), np.nan, np.nan, np.nan, np.nan, True)
-    best = int(np.nanargmax(values))
+    where = {"near": position, "radius": None if position is None else float(radius)}
+    peaks: dict[int, Peak] = {}
+
+    def value_at(k: int) -> float:
+        if k not in peaks:
+            peaks[k] = acquire(image, mask, make_kernel(float(waves[k])), **where)
+            if len(peaks) == 1 and np.isfinite(peaks[k].value):
+                # the pattern moves by a pixel over the scan, not by tens
+                where.update(near=(peaks[k].x, peaks[k].y), radius=min(float(radius), _PATTERN))
+        return peaks[k].value if np.isfinite(peaks[k].value) else -np.inf
+
+    best = steps // 2
+    if not np.isfinite(value_at(best)):
+        return RefinedDefocus(make_kernel(float(waves[best])), *[np.nan] * 4, True)
+    for side in (-1, 1):
+        while 0 <= best + side < steps and value_at(best + side) > value_at(best):
+            best += side
     at_edge = best in (0, steps - 1)
     found = float(waves[best])
-    if not at_edge and np.isfinite(values[best - 1 : best + 2]).all():
-        below, top, above = values[best - 1 : best + 2]
-        bend = below - 2.0 * top + above
-        if bend < 0:
-            found += 0.5 * (below - above) / bend * float(waves[1] - waves[0])
+    middle = min(max(best, 1), steps - 2)
+    below, top, above = (value_at(middle + side) for side in (-1, 0, 1))
+    bend = below - 2.0 * top + above
+    if np.isfinite(bend) and bend < 0:
+        step = float(waves[1] - waves[0])
+        found = float(waves[middle]) + 0.5 * (below - above) / bend * step
+        found = min(max(found, float(scan[0])), float(scan[1]))
     kernel = make_kernel(found)
-    peak = acquire(image, mask, kernel, near=(peaks[best].x, peaks[best].y), radius=float(radius))
-    if not peak.value >= values[best]:
+    peak = acquire(image, mask, kernel, **where)
+    if not peak.value >= value_at(best):
         found, peak = float(waves[best]), peaks[best]
         kernel = make_kernel(found)
     log.debug("defocus %.3f waves, correlation %.4f", found, peak.value)
@@ -218,6 +227,8 @@ def refine_defocus(
 
 
 def scan_range(waves: float) -> tuple[float, float]:
-    """First and last defocus of the scan around a weak lens's nominal one, in waves."""
-    nominal = float(np.sign(waves) * round(abs(waves)))
-    return nominal - 0.4, nominal + 0.4
+    """First and last defocus of the scan around a weak lens's nominal one, in waves.
+
+    The power changes over the field and from lens to lens by up to 0.45 waves.
+    """
+    return waves - _SCANNED, waves + _SCANNED

@@ -143,6 +143,22 @@ def known(instrument: str | None, filter: str | None, pupil: str | None = None) 
     return True
 
 
+def nominal_waves(instrument: str, filter: str, pupil: str | None = None) -> float:
+    """Nominal defocus in waves of 2.12 um of a set-up, 0 in focus.
+
+    Parameters
+    ----------
+    instrument, filter, pupil : str
+        Header values.
+
+    Raises
+    ------
+    ValueError
+        Where instrument or filter is not known.
+    """
+    return bands.resolve(instrument, filter, pupil).waves
+
+
 def pixel_scale(
     instrument: str, filter: str, pupil: str | None = None, detector: str | None = None
 ) -> float:
@@ -292,6 +308,7 @@ def _compute(
     amplitude = _pupil.draw(rotation).amplitude
     wavelengths, weights = band.samples()
     own, focus, source = _wavefront.of_setup(band, detector, wavelengths, *chosen)
+    cross = bands.scattering(band) if box != _UNDETECTED else 0.0
     description = {
         "instrument": band.instrument,
         "filter": band.name,
@@ -302,6 +319,7 @@ def _compute(
         "wavefront": source,
         "instrument_rms": _rms(own, float(np.average(focus, weights=weights)), amplitude),
         "wavefront_rms": _rms(opd, 0.0, amplitude),
+        "scattered": optics.scattered(cross),
         "half_width": inner / oversample,
         "oversample": oversample,
     }
@@ -313,6 +331,8 @@ def _compute(
     light = optics.propagate(
         amplitude, opds, wavelengths, weights, offsets * scale, offsets * scale
     )
+    if cross:
+        light = optics.scatter(light, oversample, cross)
     blur = bands.blur(band.channel, scale)._replace(box=box)
     if box == _UNDETECTED:
         blur = optics.Blur(bands.JITTER / scale, box=0.0)
