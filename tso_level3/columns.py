@@ -34,6 +34,8 @@ class Column:
         What it is, for people.
     key : tuple of str or None
         The place in the DataFrame: (name, part).
+    since : str
+        Version of the product's form that first had it; older files are without.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Column:
     shape: str
     description: str
     key: tuple[str, str] | None = None
+    since: str = "1.0.0"
 
 
 def _c(
@@ -52,8 +55,9 @@ def _c(
     dtype: str = "f8",
     shape: str = "",
     key: tuple[str, str] | None = None,
+    since: str = "1.0.0",
 ) -> Column:
-    return Column(name, unit, dtype, shape, description, key)
+    return Column(name, unit, dtype, shape, description, key, since)
 
 
 def _with_error(name: str, unit: str, what: str, key: tuple[str, str] | None = None) -> list:
@@ -136,8 +140,13 @@ LIGHT_CURVE: tuple[Column, ...] = (
 
 _NOISE = (
     _c("flux", "flux", "median flux"),
-    _c("scatter", "", "measured relative scatter, robust, after regression on the centres"),
-    _c("scatter_raw", "", "measured relative scatter, robust, of first differences"),
+    _c(
+        "scatter",
+        "",
+        "measured relative scatter of the flux as it is; of the chosen row without the bias of"
+        " its choice",
+    ),
+    _c("scatter_raw", "", "the same without regard to the choice"),
     _c("scatter_binned", "", "measured relative scatter in bins of about 10 minutes"),
     _c("expected", "", "expected relative scatter: photon, read and background noise together"),
     _c("photon_noise", "", "expected relative photon noise"),
@@ -158,6 +167,27 @@ GRID: tuple[Column, ...] = (
     *_NOISE,
     _c("rank", "", "place in the order of choice, from 1", dtype="i4"),
     _c("chosen", "", "whether this is the quoted measurement", dtype="?"),
+    _c("scatter_regressed", "", "scatter after regression on the centres", since="1.1.0"),
+    _c(
+        "depth_difference",
+        "",
+        "root mean square, over all its places, of how much the depth of a box of one hour differs"
+        " from that in the quoted measurement",
+        since="1.1.0",
+    ),
+    _c(
+        "depth_difference_err",
+        "",
+        "what depth_difference would be by the white noise that the two do not share",
+        since="1.1.0",
+    ),
+    _c(
+        "rejected",
+        "",
+        "why this is not quoted, whatever its score; empty where nothing stands against it",
+        dtype="U80",
+        since="1.1.0",
+    ),
 )
 
 APERTURES: tuple[Column, ...] = (

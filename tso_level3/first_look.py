@@ -24,7 +24,7 @@ from tso_level3.modes import Mode, is_weak_lens, mode_of
 from tso_level3.progress import showing
 from tso_level3.psf import kernel as kernels
 from tso_level3.psf.empirical import refine_defocus, scan_range
-from tso_level3.quality.apertures import Wish
+from tso_level3.quality.choice import Wish
 from tso_level3.sampling import draw, load_frames, spread
 from tso_level3.settings import Settings
 from tso_level3.wishes import wish_of, with_aperture_of

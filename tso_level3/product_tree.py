@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 #: Version of the product's form; the first number changes when older readers would go wrong.
-FORMAT_VERSION = "1.0.0"
+FORMAT_VERSION = "1.1.0"
 
 
 def load_extensions() -> None:

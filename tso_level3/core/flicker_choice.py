@@ -69,7 +69,7 @@ def with_flicker(
     before, after = _scatter(plan, sample), _scatter(choice, sample)
     # Both light curves have the photon noise: what they do not share decides.
     own = np.sqrt(1.0 - shared(before.steps, after.steps) ** 2)
-    doubt = np.hypot(before.score_err, after.score_err) * own
+    doubt = np.hypot(before.error, after.error) * own
     log.info("Scatter of the sample %.3g, %.3g with flicker=%s.", before.clean, after.clean, kind)
     if after.clean < (1 - _WORTH) * before.clean - doubt:
         log.info("Row noise is removed: flicker=%s.", kind)
