@@ -102,10 +102,14 @@ def test_a_jump_of_one_aperture_is_found_and_a_transit_is_not():
     small[540:] *= 1.0015
     found = jumps_in(np.stack([large / small, fit / small], axis=1), USE)
     assert len(found) == 1 and abs(found[0] - 540) < 10
-    assert jump_variance(large, found, 120, 1e-3) == 0.0
+    worth = jump_variance([small, large], np.full(2, 1e-3), found, 120)
+    assert worth[1] == 0.0
     # by hand: a step J in n integrations is J^2 h / (6 n) of a box of h
     by_hand = 0.0015**2 * 120**2 / (12 * N)
-    assert jump_variance(small, found, 120, 1e-3) == pytest.approx(by_hand, rel=0.6)
+    assert worth[0] == pytest.approx(by_hand, rel=0.6)
+    # the side of a transit is in both
+    sides = jump_variance([small, large], np.full(2, 1e-3), [360], 120)
+    assert (sides < 0.1 * worth[0]).all()
 
 
 def test_a_jump_is_worth_the_white_noise_that_it_is_worth():
@@ -113,7 +117,8 @@ def test_a_jump_is_worth_the_white_noise_that_it_is_worth():
     n, hour, step = 4000, 100, 1e-3
     curve = np.where(np.arange(n) >= n // 2, 1.0 + step, 1.0)
     error, _ = box_difference(curve, np.ones(n), np.ones(n, bool), hour)
-    white = np.sqrt(jump_variance(curve, [n // 2], hour, 0.0))
+    worth = jump_variance([curve, np.ones(n)], np.full(2, 1e-9), [n // 2], hour)
+    white = np.sqrt(worth[0])
     assert white * np.sqrt(2 / hour) == pytest.approx(error, rel=0.05)
 
 

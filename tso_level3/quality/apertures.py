@@ -142,14 +142,12 @@ def judge(
     rows: list[dict] = []
     scatters: list[Scatter] = []
     means: list[np.ndarray] = []
-    jumps = _jumps(found, plan, wish, use)
 
     def judged(flux: np.ndarray, parts: dict[str, float]) -> dict:
         scatters.append(scatter_about(flux, centres, use, size))
         row = _noise_row(flux, scatters[-1], parts, use)
         means.append(bins(np.where(use, flux, np.nan), max(size // 2, 1)) / row["flux"])
-        jumped = jump_variance(np.where(use, flux, np.nan), jumps, hour, row["scatter"])
-        return row | {"jumped": jumped, "rejected": _too_quiet(row, plan, n)}
+        return row | {"rejected": _too_quiet(row, plan, n)}
 
     for a in range(max(len(plan.annuli), 1)):
         inner, outer = (
@@ -166,7 +164,10 @@ def judge(
     variance = median(found.psf_err[:, 2] ** 2)
     row = judged(found.psf[:, 2], {"total": variance, **_psf_parts(plan)})
     rows.append({"kind": "psf", **nothing, **row})
-    _score(rows, np.stack(means), max(size // 2, 1))
+    curves = (np.where(use, _curve(found, plan, k), np.nan) for k in range(len(rows)))
+    scatter = np.array([row["scatter"] for row in rows])
+    jumped = jump_variance(curves, scatter, _jumps(found, plan, wish, use), hour)
+    _score(rows, jumped, np.stack(means), max(size // 2, 1))
     _check_response(rows, found, plan, use)
     picked = choose(rows, plan.radii, wish, n)
     best, chosen = picked.best, rows[picked.best]
@@ -225,11 +226,11 @@ def _jumps(found: Measurement, plan: Plan, wish: Wish, use: np.ndarray) -> list[
     return jumps_in(np.stack(ratios, axis=1), use) if ratios else []
 
 
-def _score(rows: list[dict], means: np.ndarray, size: int) -> None:
+def _score(rows: list[dict], jumped: np.ndarray, means: np.ndarray, size: int) -> None:
     """Score every row: its scatter, and what red noise and steps add beyond the best's."""
     scatter = np.array([row["scatter"] for row in rows])
     excess, doubt = red_excess(means, scatter, size)
-    total = scatter**2 + 0.5 * excess + np.array([row.pop("jumped") for row in rows])
+    total = scatter**2 + 0.5 * excess + jumped
     fine = np.array([row["rejected"] != _OVERLAPS for row in rows]) & (scatter > 0)
     # What all have in common, as the side of a transit, is not noise.
     best = int(np.argmin(np.where(fine, total, np.inf)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -271,30 +272,40 @@ def jumps_in(curves: np.ndarray, use: np.ndarray) -> list[int]:
     return [int(rows[k]) for k in sorted(found)]
 
 
-def jump_variance(flux: np.ndarray, places: list[int], hour: int, scatter: float) -> float:
-    """Say what the steps of a light curve at some places are worth as white noise.
+def jump_variance(
+    curves: Iterable[np.ndarray], scatter: np.ndarray, places: list[int], hour: int
+) -> np.ndarray:
+    """Say what the steps of light curves at some places are worth as white noise.
 
     Parameters
     ----------
-    flux : ndarray, (n,)
-        Flux.
+    curves : iterable of ndarray, (n,)
+        Fluxes.
+    scatter : ndarray, (n_curves,)
+        Their relative scatter.
     places : list of int
         First integrations after the steps.
     hour : int
         Integrations in an hour.
-    scatter : float
-        Relative scatter of the flux.
 
     Returns
     -------
-    float
+    ndarray, (n_curves,)
         Variance an integration of white noise that changes the depth of a box of an hour as much
         as the steps do, on the mean over all places of the box. Steps that may be chance are none.
     """
-    if not places or not np.isfinite(scatter):
-        return 0.0
-    steps = np.array([step_size(flux, place, places) for place in places])
+    if not places:
+        return np.zeros(len(scatter))
+    steps = []
+    for flux in curves:
+        steps.append([step_size(flux, place, places) for place in places])
+        n = len(flux)
+    steps = np.nan_to_num(np.array(steps))
     # Beside a slope, on some hundred integrations on either side.
-    chance = 2.0 * scatter * np.sqrt(2.0 / np.clip(len(flux) / 2, 1, 100))
-    excess = np.maximum(np.nan_to_num(steps) ** 2 - (2.0 * chance) ** 2, 0.0)
-    return float(excess.sum() * hour**2 / (12.0 * max(len(flux), 1)))
+    chance = 2.0 * np.nan_to_num(scatter) * np.sqrt(2.0 / np.clip(n / 2, 1, 100))
+    limit = _RED * chance[:, None]
+    # What steps in all of them is the side of a transit too: none of them is without.
+    everywhere = (np.abs(steps) > limit).all(axis=0)
+    steps = steps - np.where(everywhere, np.median(steps, axis=0), 0.0)
+    excess = np.maximum(steps**2 - limit**2, 0.0)
+    return excess.sum(axis=1) * hour**2 / (12.0 * n)
