@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tso_level3.core.correlate import acquire
+from tso_level3.core.flicker_choice import rows_differ
 from tso_level3.core.gaussian import fit_gaussians
 from tso_level3.core.geometry import fit_box, geometry_of
 from tso_level3.core.look import Sample, settle
@@ -109,34 +110,47 @@ def first_look(
     geometry = geometry_of(settings, mode, found.x, found.y, exposure.shape, good)
     margin = 1.5 if settings.moving_centroid else 0.5
     center = (found.x, found.y) if settings.centroid_source else expected
-    layout = make_layout(
-        center,
-        exposure.shape,
-        fit=fit_box(settings, mode, found.x, found.y, exposure.shape),
-        reach=float(geometry.radii[-1]) + margin,
-        annuli=geometry.annuli,
-        whole_frame=settings.background == "frame",
-        full_rows=settings.flicker != "none",
-    )
-    rows = spread(exposure.n_int, _sample_size(layout.box.nx * layout.box.ny))
-    with one_thread(), showing(progress, "first look", len(rows)) as tick:
-        drawn = draw(exposure, rows, layout.box, dq_mask=dq_mask(settings.dq_bits), tick=tick)
-        sample = Sample(
-            pixels=drawn.pixels,
-            scale=drawn.scale,
-            variance=drawn.variance,
-            layout=layout,
-            geometry=geometry,
-            kernel=found.kernel,
-            mode=mode,
-            x=found.x,
-            y=found.y,
-            fwhm=found.fwhm,
-            position=expected,
-            has_errors=exposure.has_errors and "errors" in drawn.variance,
-            unit=exposure.unit,
-        )
-        plan = settle(sample, settings, empirical=settings.kernel == "empirical")
+    with one_thread():
+
+        def settled(flicker: str) -> tuple[Sample, Plan]:
+            layout = make_layout(
+                center,
+                exposure.shape,
+                fit=fit_box(settings, mode, found.x, found.y, exposure.shape),
+                reach=float(geometry.radii[-1]) + margin,
+                annuli=geometry.annuli,
+                whole_frame=settings.background == "frame",
+                full_rows=flicker != "none",
+            )
+            rows = spread(exposure.n_int, _sample_size(layout.box.nx * layout.box.ny))
+            with showing(progress, "first look", len(rows)) as tick:
+                mask = dq_mask(settings.dq_bits)
+                drawn = draw(exposure, rows, layout.box, dq_mask=mask, tick=tick)
+            sample = Sample(
+                pixels=drawn.pixels,
+                scale=drawn.scale,
+                variance=drawn.variance,
+                layout=layout,
+                geometry=geometry,
+                kernel=found.kernel,
+                mode=mode,
+                x=found.x,
+                y=found.y,
+                fwhm=found.fwhm,
+                position=expected,
+                has_errors=exposure.has_errors and "errors" in drawn.variance,
+                unit=exposure.unit,
+            )
+            own = settings.replace(flicker=flicker)
+            return sample, settle(sample, own, empirical=settings.kernel == "empirical")
+
+        auto = settings.flicker == "auto"
+        sample, plan = settled("none" if auto else settings.flicker)
+        # MIRI's rows have no offsets of their own.
+        if auto and exposure.optics.instrument != "MIRI" and not plan.template.lost:
+            if rows_differ(plan, sample.pixels, sample.scale):
+                del sample
+                _, plan = settled("auto")
     return _described(plan, found, mode, geometry.notes), wish_of(settings, mode, geometry)
 
 

@@ -17,10 +17,17 @@ from tso_level3.core.robust import median, robust
 from tso_level3.executors import Crew, crew, keep_memory, mapped, one_thread
 from tso_level3.first_look import first_look
 from tso_level3.frames import Exposure, Picture, Result
-from tso_level3.judgement import events_in, with_directions, with_smooth_sky
+from tso_level3.judgement import (
+    events_in,
+    signs_of,
+    with_directions,
+    with_enclosed,
+    with_smooth_sky,
+)
 from tso_level3.progress import showing
 from tso_level3.quality.apertures import Choice, judge, net_flux
 from tso_level3.quality.noise import bin_size, counted, time_averaging
+from tso_level3.quality.verdict import verdict_of
 from tso_level3.settings import Settings
 
 if TYPE_CHECKING:
@@ -75,7 +82,7 @@ def run(
     sources = [segment.source for segment in exposure.segments]
     with crew(own, modules=MODULES, payload=sources) as processes:
         plan, wish = first_look(exposure, settings, progress=progress)
-        plan, groups = with_directions(plan, exposure, settings)
+        plan, groups = with_directions(with_enclosed(plan, settings), exposure, settings)
         looked = clock.perf_counter()
         found = _measure_all(exposure, plan, settings, executor or processes, progress)
         measured = clock.perf_counter()
@@ -129,6 +136,9 @@ def _result(
     averaging = time_averaging(quoted, use, bin_size(exposure.times.time, int(use.sum())))
     events = events_in(found, plan, exposure.times.time, quoted, groups)
     light_curve["flags"] = light_curve["flags"] | events.flags
+    verdict = verdict_of(signs_of(light_curve, plan, choice, settings))
+    if verdict.reasons:
+        log.warning("Verdict on the light curve: %s.", verdict)
     box, template = plan.layout.box, plan.template
     n_fit, fit = plan.layout.n_fit, plan.layout.fit
     info = {
@@ -153,6 +163,7 @@ def _result(
             "radius_outer": float(plan.annuli[choice.annulus].outer) if plan.annuli else None,
             "reason": choice.reason,
         },
+        "verdict": verdict.as_dict(),
         "aperture_center": {
             "source": plan.source,
             "moving": bool(plan.moving and plan.source != "position"),

@@ -18,12 +18,12 @@ from tso_level3.core.flicker import (
     row_groups,
     trained,
 )
-from tso_level3.core.measure import measure
+from tso_level3.core.measure import gather, measure
 from tso_level3.core.plan import Plan
 from tso_level3.core.template import Bad
 from tso_level3.quality.noise import Centres, Scatter, scatter_about, shared
 
-__all__ = ["with_flicker"]
+__all__ = ["rows_differ", "with_flicker"]
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +76,37 @@ def with_flicker(
         return choice
     log.info("Row noise is left as it is: its removal does not lower the scatter.")
     return plan
+
+
+def rows_differ(plan: Plan, pixels: Any, scale: float | np.ndarray) -> bool:
+    """Tell whether rows have offsets of their own, by the pixels that are read anyhow.
+
+    To read whole rows costs time and memory, and most exposures need none of it.
+
+    Parameters
+    ----------
+    plan : Plan
+        A plan without the correction.
+    pixels : Pixels
+        The sample; NaN where a pixel is bad.
+    scale : float or ndarray, (ny, nx)
+        Factor to the exposure's unit.
+
+    Returns
+    -------
+    bool
+        Whether the offsets of rows are more than chance.
+    """
+    known = plan.background.known
+    values, _ = gather(pixels, plan.layout.index, scale, plan.dq_mask, known)
+    holes = ~np.isfinite(pixels.values.reshape(len(values), -1)[:, plan.layout.index])
+    values[holes] = np.nan
+    bad, work = _gaps(plan, values)
+    rows = _groups(plan, amps=False)
+    if not np.isfinite(rows.noise).any():
+        return False
+    offsets = offsets_of(residuals_of(work, bad, plan.template), rows, plan.noise.limit)
+    return bool(trained(rows, offsets).gain.any())
 
 
 def _amplifiers_differ(plan: Plan, values: np.ndarray) -> bool:

@@ -17,12 +17,12 @@ from tso_level3.core.kept import Kept
 from tso_level3.core.peak import STEP, node_of
 from tso_level3.core.shift import ShiftedImage
 
-__all__ = ["Bad", "Fit", "Node", "Template", "fit_frames"]
+__all__ = ["TURNS", "Bad", "Fit", "Node", "Template", "fit_frames"]
 
 # Beyond this from a node a frame is fitted again about a nearer one [pix].
 _REACH = 0.1
 # A frame goes from node to node this often at the most, and is asked for a star from then on.
-_TURNS, _DOUBT = 15, 4
+TURNS, _DOUBT = 15, 1
 # A flux of fewer standard errors than this has no position.
 _FAINTEST = 3.0
 _THIRD = ((3, 0), (2, 1), (1, 2), (0, 3))
@@ -157,6 +157,8 @@ class Template:
         Variance of a pixel in the fit.
     constant : bool
         Whether a constant is fitted.
+    lost : bool
+        Whether most frames have no such star: they are not followed then, wherever they point.
     """
 
     image: ShiftedImage
@@ -168,7 +170,13 @@ class Template:
     weights: np.ndarray
     variance: np.ndarray
     constant: bool = True
+    lost: bool = False
     _kept: Kept = field(default_factory=Kept, init=False)
+
+    @property
+    def pixels(self) -> tuple[np.ndarray, np.ndarray]:
+        """Columns and rows of the used pixels."""
+        return self.columns, self.rows
 
     @property
     def n_terms(self) -> int:
@@ -337,7 +345,12 @@ def by_node(nodes: np.ndarray) -> list[tuple[tuple[int, int], np.ndarray]]:
 
 
 def fit_frames(
-    template: Template, images: np.ndarray, bad: Bad, *, start: np.ndarray | None = None
+    template: Template,
+    images: np.ndarray,
+    bad: Bad,
+    *,
+    start: np.ndarray | None = None,
+    turns: int = TURNS,
 ) -> Fit:
     """Fit the template to frames.
 
@@ -351,6 +364,8 @@ def fit_frames(
         Missing pixels; those outside the subframe do not matter.
     start : ndarray, (n, 2), optional
         Shifts to begin with [pix]; zero by default.
+    turns : int
+        Nodes, half a pixel apart at the most, on a frame's way.
 
     Returns
     -------
@@ -367,7 +382,9 @@ def fit_frames(
     inside = bad.pixel < len(template.weights)
     bad = Bad(bad.frame[inside], bad.pixel[inside])
     todo, ok = np.arange(n), np.ones(n, bool)
-    for turn in range(_TURNS):
+    # A node costs more than all frames about it: what points out of the subframe is not followed.
+    farthest = 0.5 * max(np.ptp(part[: len(template.weights)]) for part in template.pixels)
+    for turn in range(1 if template.lost else turns):
         for key, rows in by_node(nodes[todo]):
             rows = todo[rows]
             node = template.node(key)
@@ -377,7 +394,7 @@ def fit_frames(
             shift[rows] += STEP * np.array(key)
         with np.errstate(invalid="ignore"):
             away = np.abs(shift[todo] - STEP * nodes[todo]).max(axis=1) > _REACH
-            bounded = np.abs(shift[todo] - STEP * nodes[todo]).max(axis=1) < 1e3
+            bounded = np.abs(shift[todo] - STEP * nodes[todo]).max(axis=1) < farthest
         if turn >= _DOUBT:
             # What does not stand out of the noise by now is wandering, not moving.
             away &= _stands_out(template, out[todo, 0], covariance[todo, 0, 0])
@@ -393,6 +410,12 @@ def fit_frames(
         todo = moving
     ok[todo] = False
     ok &= _is_star(template, out[:, 0], covariance[:, 0, 0], shift)
+    # Where no star was found the way there is forgotten: nobody has to make its nodes again.
+    left = np.flatnonzero(~ok & nodes.any(axis=1))
+    if left.size:
+        nodes[left] = 0
+        solved = _solve(template.node((0, 0)), template, images[left], bad.select(left, n))
+        out[left], covariance[left], shift[left] = solved
     return Fit(nodes, out, out[:, 0], shift[:, 0], shift[:, 1], covariance, ok)
 
 

@@ -32,6 +32,7 @@ def facts(model: TSOLightCurveModel) -> dict[str, str]:
         "integrations": _integrations(model),
         "time": _time_span(model),
         "flux": _flux(model, made),
+        "verdict": _verdict(made),
         "quoted": _quoted(model, made),
         "noise": _noise(model),
         "centre": _centre(model, made),
@@ -107,6 +108,11 @@ def _quoted(model: TSOLightCurveModel, made: dict) -> str:
             text += f", {quoted.sky}"
     reason = made.get("quoted", {}).get("reason")
     return f"{text} ({reason})" if reason else text
+
+
+def _verdict(made: dict) -> str:
+    verdict = made.get("verdict", {})
+    return ": ".join(filter(None, [verdict.get("grade"), "; ".join(verdict.get("reasons", ()))]))
 
 
 def _noise(model: TSOLightCurveModel) -> str:
