@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from tso_level3.settings import Settings
 
 __all__ = [
     "EventTable",
+    "cleaned_before",
     "events_in",
     "signs_of",
     "with_directions",
@@ -183,6 +185,25 @@ def events_in(
     }
     table = {item.name: np.array(values[item.name], dtype=item.dtype) for item in EVENTS}
     return EventTable(table, flags)
+
+
+def cleaned_before(meta: Mapping[str, Any]) -> list[str]:
+    """Say whether the pipeline has removed row noise already.
+
+    Parameters
+    ----------
+    meta : mapping
+        The input's metadata tree.
+
+    Returns
+    -------
+    list of str
+        A note, or nothing.
+    """
+    steps = (meta.get("meta") or meta).get("cal_step") or {}
+    if steps.get("clean_flicker_noise") != "COMPLETE":
+        return []
+    return ["row noise was removed from the groups before (clean_flicker_noise)"]
 
 
 def with_enclosed(plan: Plan, settings: Settings) -> Plan:

@@ -18,6 +18,7 @@ from tso_level3.executors import Crew, crew, keep_memory, mapped, one_thread
 from tso_level3.first_look import first_look
 from tso_level3.frames import Exposure, Picture, Result
 from tso_level3.judgement import (
+    cleaned_before,
     events_in,
     signs_of,
     with_directions,
@@ -151,7 +152,14 @@ def _result(
         "aperture_corrected": False,
         "errors_known": bool(exposure.has_errors),
         "notes": list(
-            dict.fromkeys([*exposure.notes, *exposure.times.notes, *plan.info.get("notes", [])])
+            dict.fromkeys(
+                [
+                    *exposure.notes,
+                    *exposure.times.notes,
+                    *plan.info.get("notes", []),
+                    *cleaned_before(exposure.meta),
+                ]
+            )
         ),
         "mode": plan.info.get("mode", ""),
         "kernel": plan.info.get("kernel", {}),

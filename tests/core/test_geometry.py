@@ -22,14 +22,14 @@ def _geometry(optics=FOCUSED, shape=(64, 64), **settings):
 
 def test_a_radius_that_holds_the_frame_is_left_out_and_named(caplog):
     # used to take the background from all others
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING, logger="tso_level3"):
         found = _geometry(radii=[3, 100])
     assert list(found.radii) == [3.0] and len(found.annuli) >= 1
     assert "radii: 100 left out: from 45.3" in caplog.text
 
 
 def test_a_radius_without_room_for_an_annulus_is_left_out_and_named(caplog):
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING, logger="tso_level3"):
         found = _geometry(radii=[3, 44])
     assert list(found.radii) == [3.0] and found.annuli[0].inner < 44
     assert "radii: 44 left out: no annulus fits beside it; 3 does" in caplog.text
@@ -65,7 +65,7 @@ def _star(flux=1e6, shape=(64, 64), n=40, sigma=1.2):
 def test_radius_is_quoted_whatever_the_noise_says(caplog):
     images, error = _star(flux=3e3, n=300)
     errors = np.broadcast_to(error, images.shape)
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="tso_level3"):
         product = measure(images, errors=errors, unit="electron", radius=11.0)
     assert product.chosen_radius == 11.0
     assert product.meta.tso_level3.instance["quoted"]["reason"] == "radius of the settings"

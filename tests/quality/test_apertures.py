@@ -82,7 +82,8 @@ def test_expected_and_measured_noise_agree():
 
 
 def test_row_noise_shows_as_more_than_expected():
-    _, choice = _judged("F210M", n_int=600, row_noise=12.0, transit_depth=0.0)
+    left = {"flicker": "none"}
+    _, choice = _judged("F210M", n_int=600, row_noise=12.0, transit_depth=0.0, settings=left)
     at = int(np.argmin(np.abs(choice.apertures["radius"] - 5.0)))
     assert choice.apertures["ratio"][at] > 1.25
 

@@ -21,6 +21,7 @@ from tso_level3.core.flicker import (
 from tso_level3.core.measure import gather, measure
 from tso_level3.core.plan import Plan
 from tso_level3.core.template import Bad
+from tso_level3.frames import Pixels
 from tso_level3.quality.noise import Centres, Scatter, scatter_about, shared
 
 __all__ = ["rows_differ", "with_flicker"]
@@ -35,6 +36,8 @@ _ROUNDS = 2
 # standard errors, on so many of them at least.
 _CHANCE = 4.0
 _FEW = 20
+# Frames, and pixels of all of them, by which rows are told to differ.
+_FRAMES, _VALUES = 10, 500_000
 
 
 def with_flicker(
@@ -97,10 +100,13 @@ def rows_differ(plan: Plan, pixels: Any, scale: float | np.ndarray) -> bool:
     bool
         Whether the offsets of rows are more than chance.
     """
-    known = plan.background.known
-    values, _ = gather(pixels, plan.layout.index, scale, plan.dq_mask, known)
-    holes = ~np.isfinite(pixels.values.reshape(len(values), -1)[:, plan.layout.index])
-    values[holes] = np.nan
+    # Several copies are made of these: few frames of many rows say as much as many of few.
+    count = max(_FRAMES, _VALUES // plan.layout.n_pixels)
+    some = pixels.values[:: max(len(pixels.values) // count, 1)]
+    values, holes = gather(
+        Pixels(some), plan.layout.index, scale, plan.dq_mask, plan.background.known
+    )
+    values[holes.frame, holes.pixel] = np.nan
     bad, work = _gaps(plan, values)
     rows = _groups(plan, amps=False)
     if not np.isfinite(rows.noise).any():

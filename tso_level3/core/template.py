@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tso_level3.core.bad import Bad
 from tso_level3.core.kept import Kept
 from tso_level3.core.peak import STEP, node_of
 from tso_level3.core.shift import ShiftedImage
@@ -26,92 +27,6 @@ TURNS, _DOUBT = 15, 1
 # A flux of fewer standard errors than this has no position.
 _FAINTEST = 3.0
 _THIRD = ((3, 0), (2, 1), (1, 2), (0, 3))
-
-
-@dataclass(frozen=True, eq=False)
-class Bad:
-    """Missing pixels of a run of frames, as a sparse list ordered by frame.
-
-    Attributes
-    ----------
-    frame, pixel : ndarray, (n_bad,), int
-        Row of the run and place in the layout's order.
-    """
-
-    frame: np.ndarray
-    pixel: np.ndarray
-
-    @classmethod
-    def none(cls) -> Bad:
-        """Make an empty list.
-
-        Returns
-        -------
-        Bad
-            No pixels.
-        """
-        return cls(np.zeros(0, np.intp), np.zeros(0, np.intp))
-
-    @classmethod
-    def of(cls, mask: np.ndarray) -> Bad:
-        """Make the list of a mask.
-
-        Parameters
-        ----------
-        mask : ndarray, (n, n_pixels), bool
-            True is bad.
-
-        Returns
-        -------
-        Bad
-            The list.
-        """
-        # The places of a flat mask are found ten times as quickly as those of one with two axes.
-        return cls(*np.divmod(np.flatnonzero(mask), mask.shape[1]))
-
-    def select(self, rows: np.ndarray, n: int) -> Bad:
-        """Take the pixels of some frames, which get new numbers.
-
-        Parameters
-        ----------
-        rows : ndarray, (m,), int
-            The frames, ascending.
-        n : int
-            Number of frames of the run.
-
-        Returns
-        -------
-        Bad
-            The pixels of those frames.
-        """
-        if len(rows) == n:
-            return self
-        new = np.full(n, -1)
-        new[rows] = np.arange(len(rows))
-        frame = new[self.frame]
-        keep = frame >= 0
-        return Bad(frame[keep], self.pixel[keep])
-
-    def join(self, other: Bad) -> Bad:
-        """Add pixels that are not in the list yet.
-
-        Parameters
-        ----------
-        other : Bad
-            More pixels of the same frames.
-
-        Returns
-        -------
-        Bad
-            Both, ordered by frame.
-        """
-        if other.frame.size == 0:
-            return self
-        frame = np.concatenate([self.frame, other.frame])
-        pixel = np.concatenate([self.pixel, other.pixel])
-        width = int(pixel.max()) + 1
-        key = np.unique(frame * width + pixel)
-        return Bad(key // width, key % width)
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,11 +87,6 @@ class Template:
     constant: bool = True
     lost: bool = False
     _kept: Kept = field(default_factory=Kept, init=False)
-
-    @property
-    def pixels(self) -> tuple[np.ndarray, np.ndarray]:
-        """Columns and rows of the used pixels."""
-        return self.columns, self.rows
 
     @property
     def n_terms(self) -> int:
@@ -383,7 +293,8 @@ def fit_frames(
     bad = Bad(bad.frame[inside], bad.pixel[inside])
     todo, ok = np.arange(n), np.ones(n, bool)
     # A node costs more than all frames about it: what points out of the subframe is not followed.
-    farthest = 0.5 * max(np.ptp(part[: len(template.weights)]) for part in template.pixels)
+    fit = slice(0, len(template.weights))
+    farthest = 0.5 * max(np.ptp(template.columns[fit]), np.ptp(template.rows[fit]))
     for turn in range(1 if template.lost else turns):
         for key, rows in by_node(nodes[todo]):
             rows = todo[rows]
