@@ -99,6 +99,7 @@ def noise_table(columns, radii, *, chosen, annuli=((16.0, 26.0),)):
     if "area" in table:
         table["area"] = np.pi * np.array([row[1] for row in rows]) ** 2
     table["flux"] = np.full(len(rows), FLUX)
+    table["rejected"] = np.full(len(rows), "")
     table["ratio"] = table["red_noise"] = np.full(len(rows), 1.04)
     table["rank"] = np.arange(1, len(rows) + 1)
     table["chosen"] = np.arange(len(rows)) == chosen

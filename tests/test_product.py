@@ -847,10 +847,12 @@ def test_noise_of_a_selection_is_measured_in_it():
     flux = result.light_curve["aperture_flux"]
     flux *= (1 + extra)[:, None]
     model = build(result)
-    quiet, loud = (model[rows].apertures["scatter"][1] for rows in (slice(300), slice(300, 600)))
+    halves = [model[rows].apertures for rows in (slice(300), slice(300, 600))]
+    # The made-up flux follows the centres.
+    quiet, loud = (half["scatter_regressed"][1] for half in halves)
     assert quiet == pytest.approx(NOISE, rel=0.3)
     assert loud == pytest.approx(np.hypot(1, 3) * NOISE, rel=0.3)
-    assert model[:300].apertures["ratio"][1] == pytest.approx(quiet / NOISE)
+    assert halves[0]["ratio"][1] == pytest.approx(halves[0]["scatter"][1] / NOISE)
 
 
 def test_noise_of_a_selection_in_transit(result):
@@ -860,7 +862,7 @@ def test_noise_of_a_selection_in_transit(result):
     settings = result.info["settings"] | {"out_of_transit": edges.tolist()}
     model = build(dataclasses.replace(result, info=result.info | {"settings": settings}))
     inside = model.between(edges[1] + 0.001, edges[2] - 0.001)
-    assert inside.apertures["scatter"][1] == pytest.approx(NOISE, rel=0.5)
+    assert inside.apertures["scatter_regressed"][1] == pytest.approx(NOISE, rel=0.5)
 
 
 def test_no_row_left(model):
@@ -893,10 +895,14 @@ def test_product_of_the_first_form_is_read(saved, tmp_path):
         tree["events"].remove_column("size_err")
         tree["events"]["integration"] = np.array([60], "i4")
         tree["files"].add_column(np.array([0, 100], "i4"), name="first_row", index=1)
+        for name in ("apertures", "grid"):
+            tree[name].remove_columns(["rejected", "depth_difference", "scatter_regressed"])
 
     found = product.open(_rewritten(saved, tmp_path / "first.asdf", first))
     assert found.meta.tso_level3.format_version == FORMAT_VERSION
     assert list(found.events["integration"]) == [61]
     assert np.isnan(found.events["size_err"]).all()
     assert "first_row" not in found.files.colnames
+    assert np.isnan(found.apertures["depth_difference"]).all()
+    assert (found.apertures["rejected"] == "").all()
     product.open(found.save(tmp_path / "again.asdf"))

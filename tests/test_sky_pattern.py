@@ -121,7 +121,9 @@ def test_patterns_shift_no_depth_of_webb(name, kind, shared_data):
     seeds = range(1000, 1004)
     patterns = [defects(s) if kind == "defects" else uneven(0.02, s) for s in seeds]
     away = paired(stpsf(shared_data / "stpsf" / file), optics, patterns)
-    assert np.all(np.abs(away.mean(axis=0)) < 0.2)
+    # 0.2, and the standard error of so few seeds
+    doubt = away.std(axis=0, ddof=1) / np.sqrt(len(away))
+    assert np.all(np.abs(away.mean(axis=0)) < 0.2 + doubt)
 
 
 def test_patterns_shift_no_depth_of_a_weak_lens(shared_data):

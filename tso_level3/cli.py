@@ -56,8 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0; 1 where an input or the work fails; 2 where the command line is wrong;
-        130 after Ctrl-C. An error is one line on standard error.
+        Exit status: 0; 1 where an input or the work fails; 2 where the command line is wrong
+        or the light curve failed; 130 after Ctrl-C. An error is one line on standard error.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:

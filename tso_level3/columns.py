@@ -136,12 +136,13 @@ LIGHT_CURVE: tuple[Column, ...] = (
 
 _NOISE = (
     _c("flux", "flux", "median flux"),
-    _c("scatter", "", "measured relative scatter, robust, after regression on the centres"),
     _c(
-        "scatter_raw",
+        "scatter",
         "",
-        "measured relative scatter, robust, of first differences less the local slope",
+        "measured relative scatter of the flux as it is; of the chosen row without the bias of"
+        " its choice",
     ),
+    _c("scatter_raw", "", "the same without regard to the choice"),
     _c("scatter_binned", "", "measured relative scatter in bins of about 10 minutes"),
     _c("expected", "", "expected relative scatter: photon, read and background noise together"),
     _c("photon_noise", "", "expected relative photon noise"),
@@ -162,6 +163,24 @@ GRID: tuple[Column, ...] = (
     *_NOISE,
     _c("rank", "", "place in the order of choice, from 1", dtype="i4"),
     _c("chosen", "", "whether this is the quoted measurement", dtype="?"),
+    _c("scatter_regressed", "", "scatter after regression on the centres"),
+    _c(
+        "depth_difference",
+        "",
+        "root mean square, over all its places, of how much the depth of a box of one hour differs"
+        " from that in the quoted measurement",
+    ),
+    _c(
+        "depth_difference_err",
+        "",
+        "what depth_difference would be by the white noise that the two do not share",
+    ),
+    _c(
+        "rejected",
+        "",
+        "why this is not quoted, whatever its score; empty where nothing stands against it",
+        dtype="U80",
+    ),
 )
 
 APERTURES: tuple[Column, ...] = (

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tso_level3.acquisition import BY_CHANCE, Found, expected_position, find_star, search_radius
+from tso_level3.core.flicker_choice import rows_differ
 from tso_level3.core.geometry import fit_box, geometry_of
 from tso_level3.core.look import Sample, settle
 from tso_level3.core.measure import marked
@@ -20,7 +21,7 @@ from tso_level3.flags import Flag, dq_mask
 from tso_level3.frames import Box, Exposure, Pixels
 from tso_level3.modes import Mode, mode_of
 from tso_level3.progress import showing
-from tso_level3.quality.apertures import Wish
+from tso_level3.quality.choice import Wish
 from tso_level3.sampling import draw, load_frames, spread
 from tso_level3.settings import Settings
 from tso_level3.wishes import wish_of, with_aperture_of
@@ -79,38 +80,51 @@ def first_look(
     ny, nx = exposure.shape
     position = expected or ((nx - 1) / 2, (ny - 1) / 2)
     center = (found.x, found.y) if settings.centroid_source else position
-    layout = make_layout(
-        center,
-        exposure.shape,
-        fit=fit_box(settings, mode, found.x, found.y, exposure.shape),
-        reach=float(geometry.radii[-1]) + margin,
-        annuli=geometry.annuli,
-        whole_frame=settings.background == "frame",
-        full_rows=settings.flicker != "none",
-    )
-    rows = spread(exposure.n_int, _sample_size(layout.box.nx * layout.box.ny))
-    with one_thread(), showing(progress, "first look", len(rows)) as tick:
-        drawn = draw(exposure, rows, layout.box, dq_mask=dq_mask(settings.dq_bits), tick=tick)
-        sample = Sample(
-            pixels=drawn.pixels,
-            scale=drawn.scale,
-            variance=drawn.variance,
-            layout=layout,
-            geometry=geometry,
-            kernel=found.kernel,
-            mode=mode,
-            x=found.x,
-            y=found.y,
-            fwhm=found.fwhm,
-            position=position,
-            has_errors=exposure.has_errors and "errors" in drawn.variance,
-            unit=exposure.unit,
-            flat_in_errors=exposure.optics.instrument in _JWST,
-        )
-        # In focus the computed kernel has taken the wavefront from the image; it knows more of the
-        # star than its own pixels.
-        own = mode.weak_lens or found.kernel.kind != "jwst"
-        plan = settle(sample, settings, empirical=settings.kernel == "empirical" and own)
+    with one_thread():
+
+        def settled(flicker: str) -> tuple[Sample, Plan]:
+            layout = make_layout(
+                center,
+                exposure.shape,
+                fit=fit_box(settings, mode, found.x, found.y, exposure.shape),
+                reach=float(geometry.radii[-1]) + margin,
+                annuli=geometry.annuli,
+                whole_frame=settings.background == "frame",
+                full_rows=flicker != "none",
+            )
+            rows = spread(exposure.n_int, _sample_size(layout.box.nx * layout.box.ny))
+            with showing(progress, "first look", len(rows)) as tick:
+                mask = dq_mask(settings.dq_bits)
+                drawn = draw(exposure, rows, layout.box, dq_mask=mask, tick=tick)
+            sample = Sample(
+                pixels=drawn.pixels,
+                scale=drawn.scale,
+                variance=drawn.variance,
+                layout=layout,
+                geometry=geometry,
+                kernel=found.kernel,
+                mode=mode,
+                x=found.x,
+                y=found.y,
+                fwhm=found.fwhm,
+                position=position,
+                has_errors=exposure.has_errors and "errors" in drawn.variance,
+                unit=exposure.unit,
+                flat_in_errors=exposure.optics.instrument in _JWST,
+            )
+            # In focus the computed kernel has taken the wavefront from the image; it knows more
+            # of the star than its own pixels.
+            own = mode.weak_lens or found.kernel.kind != "jwst"
+            empirical = settings.kernel == "empirical" and own
+            return sample, settle(sample, settings.replace(flicker=flicker), empirical=empirical)
+
+        auto = settings.flicker == "auto"
+        sample, plan = settled("none" if auto else settings.flicker)
+        # MIRI's rows have no offsets of their own.
+        if auto and exposure.optics.instrument != "MIRI" and not plan.template.lost:
+            if rows_differ(plan, sample.pixels, sample.scale):
+                del sample
+                _, plan = settled("auto")
     notes = [*geometry.notes, *_foreign(settings, mode), *_distant(plan, found, exposure, settings)]
     return _described(plan, found, mode, notes), wish_of(settings, mode, geometry)
 

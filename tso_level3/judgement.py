@@ -4,22 +4,39 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from tso_level3.columns import EVENTS
 from tso_level3.core.plan import Measurement, Plan
+from tso_level3.core.robust import median
 from tso_level3.flags import Flag
 from tso_level3.frames import Exposure
+from tso_level3.quality.apertures import Choice
 from tso_level3.quality.directions import directions_of
 from tso_level3.quality.events import LEAST_INTEGRATIONS, Event, find_events
 from tso_level3.quality.sky import smooth_sky
+from tso_level3.quality.verdict import Signs
 from tso_level3.settings import Settings
 
-__all__ = ["EventTable", "events_in", "with_directions", "with_smooth_sky"]
+__all__ = [
+    "EventTable",
+    "cleaned_before",
+    "events_in",
+    "signs_of",
+    "with_directions",
+    "with_enclosed",
+    "with_smooth_sky",
+]
 
 log = logging.getLogger(__name__)
+
+# An aperture that was asked for should hold this part of the light.
+_HALF = 0.5
+# Flags of integrations that were not measured.
+_FAILED = Flag.UNREADABLE | Flag.ALL_BAD | Flag.PSF_FAILED
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -177,3 +194,110 @@ def events_in(
     }
     table = {item.name: np.array(values[item.name], dtype=item.dtype) for item in EVENTS}
     return EventTable(table, flags)
+
+
+def cleaned_before(meta: Mapping[str, Any]) -> list[str]:
+    """Say whether the pipeline has removed row noise already.
+
+    Parameters
+    ----------
+    meta : mapping
+        The input's metadata tree.
+
+    Returns
+    -------
+    list of str
+        A note, or nothing.
+    """
+    steps = (meta.get("meta") or meta).get("cal_step") or {}
+    if steps.get("clean_flicker_noise") != "COMPLETE":
+        return []
+    return ["row noise was removed from the groups before (clean_flicker_noise)"]
+
+
+def with_enclosed(plan: Plan, settings: Settings) -> Plan:
+    """Warn of apertures that were asked for and hold less than half of the star's light.
+
+    Parameters
+    ----------
+    plan : Plan
+        What is measured with; its template is the growth curve.
+    settings : Settings
+        What was asked for.
+
+    Returns
+    -------
+    Plan
+        The same, with a note of it.
+    """
+    asked = [*(settings.radii or ()), *((settings.radius,) if settings.radius else ())]
+    star = plan.template.node((0, 0)).terms[0, : plan.layout.n_near]
+    held = plan.overlap @ star / plan.template.flux
+    small = [
+        f"r = {radius:g}: {max(part, 0.0):.0%}"
+        for radius, part in zip(plan.radii, held, strict=True)
+        if part < _HALF and np.isclose(radius, asked).any()
+    ]
+    if not small:
+        return plan
+    note = f"radii: less than half of the star's light is inside ({', '.join(small)})"
+    log.warning("%s.", note)
+    return dataclasses.replace(
+        plan, info={**plan.info, "notes": [*plan.info.get("notes", []), note]}
+    )
+
+
+def signs_of(
+    light_curve: dict[str, np.ndarray], plan: Plan, choice: Choice, settings: Settings
+) -> Signs:
+    """Collect what tells whether the quoted light curve can be used.
+
+    Parameters
+    ----------
+    light_curve : dict of ndarray
+        The columns of the product.
+    plan : Plan
+        What was measured with.
+    choice : Choice
+        What is quoted.
+    settings : Settings
+        Its `position` says where the star should be.
+
+    Returns
+    -------
+    Signs
+        The signs.
+    """
+    at, table = choice.radius, choice.grid
+    if choice.kind == "psf":
+        flux, error = light_curve["psf_flux"], light_curve["psf_flux_err"]
+    else:
+        flux, error = (light_curve[name][:, at] for name in ("aperture_flux", "aperture_flux_err"))
+    failed = ~np.isfinite(flux) | ((light_curve["flags"] & np.uint32(_FAILED)) != 0)
+    outside = np.zeros(len(flux), bool)
+    if choice.kind != "psf":
+        away = [light_curve[f"psf_{axis}"] - light_curve[f"aperture_{axis}"] for axis in "xy"]
+        with np.errstate(invalid="ignore"):
+            outside = np.hypot(*away) > plan.radii[at]
+    chosen = int(np.flatnonzero(table["chosen"])[0])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        signal = median(np.abs(flux) / error)
+    star = np.maximum(plan.template.node((0, 0)).terms[0, : plan.layout.n_near], 0.0)
+    held, dead = plan.overlap[at] * star, plan.dead[: plan.layout.n_near]
+    far = np.nan
+    if settings.position is not None and settings.centroid_source:
+        asked = settings.position
+        far = float(np.hypot(plan.template.x - asked[0], plan.template.y - asked[1]))
+    return Signs(
+        n=len(flux),
+        failed=float(failed.mean()),
+        outside=float((outside & ~failed).mean()),
+        scatter=float(table["scatter"][chosen]),
+        expected=float(table["expected"][chosen]),
+        signal=signal,
+        filled=median(light_curve["aperture_replaced"][:, at]),
+        missing=float(held[dead].sum() / held.sum()) if held.sum() > 0 else 0.0,
+        faint=bool(plan.flags & Flag.FAINT),
+        far=far,
+        rejected=choice.rejected,
+    )

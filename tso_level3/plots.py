@@ -385,4 +385,6 @@ def _title(model: TSOLightCurveModel) -> str:
         meta.instrument.filter,
         None if meta.instrument.pupil in (None, "CLEAR") else meta.instrument.pupil,
     )
-    return "  ".join(str(part) for part in parts if part) or "light curve"
+    title = "  ".join(str(part) for part in parts if part) or "light curve"
+    grade = meta.tso_level3.instance.get("verdict", {}).get("grade", "good")
+    return title if grade == "good" else f"{title}  ({grade})"

@@ -192,9 +192,9 @@ def _measure_noise(model: TSOLightCurveModel) -> None:
         flux = np.asarray(table["psf_flux"]) if fitted else model.flux_at(row["radius"])[0]
         found = scatter_about(flux, centres, use, size)
         row["flux"] = np.nanmedian(flux[use]) if np.isfinite(flux[use]).any() else np.nan
-        row["scatter"], row["scatter_raw"] = found.clean, found.raw
-        row["scatter_binned"] = found.binned
-        row["ratio"] = found.clean / row["expected"]
+        row["scatter"] = row["scatter_raw"] = found.raw
+        row["scatter_regressed"], row["scatter_binned"] = found.clean, found.binned
+        row["ratio"] = found.raw / row["expected"]
         row["red_noise"] = found.binned / found.white
     averaging = time_averaging(model.flux, use, size)
     model.meta.tso_level3.instance["averaging"] = {

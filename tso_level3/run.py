@@ -18,11 +18,19 @@ from tso_level3.executors import Crew, crew, keep_memory, mapped, one_thread
 from tso_level3.fields import refuse_unknown
 from tso_level3.first_look import first_look
 from tso_level3.frames import Exposure, Picture, Result
-from tso_level3.judgement import events_in, with_directions, with_smooth_sky
+from tso_level3.judgement import (
+    cleaned_before,
+    events_in,
+    signs_of,
+    with_directions,
+    with_enclosed,
+    with_smooth_sky,
+)
 from tso_level3.overrides import angles_in, explained, in_pixels
 from tso_level3.progress import showing
 from tso_level3.quality.apertures import Choice, judge, net_flux
 from tso_level3.quality.noise import bin_size, counted, time_averaging
+from tso_level3.quality.verdict import verdict_of
 from tso_level3.settings import Settings, fields_of
 
 if TYPE_CHECKING:
@@ -79,7 +87,7 @@ def run(
     sources = [segment.source for segment in exposure.segments]
     with crew(own, modules=MODULES, payload=sources) as processes:
         plan, wish = first_look(exposure, settings, progress=progress)
-        plan, groups = with_directions(plan, exposure, settings)
+        plan, groups = with_directions(with_enclosed(plan, settings), exposure, settings)
         looked = clock.perf_counter()
         found = _measure_all(exposure, plan, settings, executor or processes, progress)
         measured = clock.perf_counter()
@@ -134,6 +142,9 @@ def _result(
     out = use if settings.out_of_transit is not None else None
     events = events_in(found, plan, exposure, quoted, groups, out)
     light_curve["flags"] = light_curve["flags"] | events.flags
+    verdict = verdict_of(signs_of(light_curve, plan, choice, settings))
+    if verdict.reasons:
+        log.warning("Verdict on the light curve: %s.", verdict)
     box, template = plan.layout.box, plan.template
     n_fit, fit = plan.layout.n_fit, plan.layout.fit
     info = {
@@ -146,7 +157,14 @@ def _result(
         "aperture_corrected": False,
         "errors_known": bool(exposure.has_errors),
         "notes": list(
-            dict.fromkeys([*exposure.notes, *exposure.times.notes, *plan.info.get("notes", [])])
+            dict.fromkeys(
+                [
+                    *exposure.notes,
+                    *exposure.times.notes,
+                    *plan.info.get("notes", []),
+                    *cleaned_before(exposure.meta),
+                ]
+            )
         ),
         "mode": plan.info.get("mode", ""),
         "kernel": plan.info.get("kernel", {}),
@@ -158,6 +176,7 @@ def _result(
             "radius_outer": float(plan.annuli[choice.annulus].outer) if plan.annuli else None,
             "reason": choice.reason,
         },
+        "verdict": verdict.as_dict(),
         "aperture_center": {
             "source": plan.source,
             "moving": bool(plan.moving and plan.source != "position"),

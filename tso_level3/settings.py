@@ -116,9 +116,10 @@ class Settings:
         choices=("auto", "none"),
     )
     flicker: str = _par(
-        "none",
+        "auto",
         "str",
-        "remove row noise: none, rows, amps (row and amplifier), auto",
+        "remove row noise: none, rows, amps (row and amplifier), auto (NIRCam and unknown data"
+        " where it lowers the scatter)",
         choices=("none", "rows", "amps", "auto"),
     )
     # Missing pixels

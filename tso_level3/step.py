@@ -273,4 +273,6 @@ def _summary(model: TSOLightCurveModel) -> str:
                 what += f", scatter {1e6 * scatter[0]:.0f} ppm"
             break
     n_int = len(model.light_curve)
+    grade = model.meta.tso_level3.instance["verdict"]["grade"]
+    what += "" if grade == "good" else f", {grade}"
     return f"{n_int} integration{'s' if n_int != 1 else ''} measured, {what}"

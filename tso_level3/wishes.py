@@ -6,7 +6,7 @@ import numpy as np
 
 from tso_level3.core.geometry import Geometry
 from tso_level3.modes import Mode
-from tso_level3.quality.apertures import Wish
+from tso_level3.quality.choice import Wish
 from tso_level3.settings import Settings
 
 __all__ = ["wish_of", "with_aperture_of"]
@@ -70,15 +70,16 @@ def wish_of(settings: Settings, mode: Mode, geometry: Geometry) -> Wish:
         Kind and radius, and whether noise may decide.
     """
     kind, reason = "aperture", "radius of the observing mode"
-    choose = settings.choose_aperture
+    choose, fixed = settings.choose_aperture, False
+    listed = settings.radii is not None
     if settings.aperture_from is not None:
         kind = str(_facts(settings.aperture_from)["quoted"]["kind"])
         reason, choose = "aperture of another product", False
     elif settings.radius is not None:
-        reason = "radius of the settings"
-    elif mode.fills_frame:
-        # A sum of the frame moves with the star across its edges; regression hides that here only.
-        kind, reason, choose = "psf", "the image fills the frame", False
+        reason, fixed = "radius of the settings", True
+    elif mode.fills_frame and not geometry.annuli and not listed:
+        # A sum of the frame moves with the star across its edges, and there is no sky beside it.
+        kind, reason = "psf", "the image fills the frame"
     elif not np.isclose(geometry.radius, mode.radius):
         reason = "radius nearest to that of the observing mode"
-    return Wish(kind, geometry.radius, choose, reason)
+    return Wish(kind, geometry.radius, choose, reason, fixed, listed)

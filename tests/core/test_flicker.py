@@ -31,14 +31,14 @@ def test_row_noise_in_focus_is_removed(flux):
         assert pull == pytest.approx(1.0, abs=0.05 + 3 / np.sqrt(2 * N))
     if flux == 3e5:
         assert trial.plan.flicker == "rows"
-        scatter, pull = _scatter(measured(made))
+        scatter, pull = _scatter(measured(made, flicker="none"))
         # Row noise is not in the errors where it is not removed.
         assert scatter > 1.4 * quiet and pull > 1.4
 
 
 def test_nothing_is_lost_without_row_noise():
     made = simulated("F210M", n_int=N, jitter=0.01, transit_depth=0.0)
-    before, _ = _scatter(measured(made))
+    before, _ = _scatter(measured(made, flicker="none"))
     after, _ = _scatter(measured(made, flicker="rows"))
     assert after < 1.01 * before
     assert measured(made, flicker="auto").plan.flicker == "none"
@@ -47,7 +47,7 @@ def test_nothing_is_lost_without_row_noise():
 @pytest.mark.parametrize("row_noise", [0.0, 6.0])
 def test_weak_lens_is_never_worse(row_noise):
     made = simulated("WLP8", n_int=60, row_noise=row_noise, jitter=0.01, transit_depth=0.0)
-    before, _ = _scatter(measured(made))
+    before, _ = _scatter(measured(made, flicker="none"))
     after, _ = _scatter(measured(made, flicker="rows"))
     assert after < (1.05 if row_noise == 0 else 0.5) * before
 
@@ -160,3 +160,35 @@ def test_full_width_with_one_amplifier_is_corrected_by_rows():
     clean, _ = _wide(800.0, (0.0,), "none")
     found, kind = _wide(800.0, (12.0,), "auto")
     assert kind == "rows" and found < 1.03 * clean
+
+
+def test_row_noise_is_removed_by_default():
+    # used to be left in: 321 ppm, and errors 2.6 times too small
+    common = {"n_int": 60, "jitter": 0.01, "transit_depth": 0.0}
+    made = simulated("WLP8", row_noise=8.0, amplifiers=4, **common)
+    left, pull_left = _scatter(measured(made, flicker="none"))
+    trial = measured(made)
+    scatter, pull = _scatter(trial)
+    assert trial.plan.flicker == "rows"
+    assert scatter < 0.65 * left
+    assert pull < 1.35 < 1.8 < pull_left
+
+
+@pytest.mark.parametrize("preset", ["F210M", "F1500W", "WLP8", "WLP8-SUB64P"])
+def test_quiet_exposures_stay_as_they_are(preset):
+    made = simulated(preset, n_int=60, jitter=0.01, transit_depth=0.01, seed=4)
+    plain, auto = measured(made, flicker="none"), measured(made)
+    assert auto.plan.flicker == "none"
+    # no row is read to the edge of the frame for it
+    assert auto.plan.layout.box == plain.plan.layout.box
+    np.testing.assert_array_equal(auto.found.psf, plain.found.psf)
+
+
+def test_rows_of_a_strip_are_learned_from_all_of_its_columns():
+    made = simulated(
+        "F210M", n_int=60, shape=(64, 512), position=(101.3, 31.2), row_noise=12.0, jitter=0.01
+    )
+    trial = measured(made)
+    assert trial.plan.flicker == "rows"
+    assert trial.plan.layout.box.nx == 512
+    assert (trial.plan.rows.valid.sum(axis=1) > 450).all()

@@ -156,7 +156,7 @@ def _add_option(group: Any, item: dataclasses.Field) -> None:
     )
 
 
-def run(args: argparse.Namespace, parser: CommandParser) -> None:
+def run(args: argparse.Namespace, parser: CommandParser) -> int:
     """Measure, write, and say so in a line.
 
     Parameters
@@ -191,6 +191,7 @@ def run(args: argparse.Namespace, parser: CommandParser) -> None:
     verb = "replaced" if existed else "wrote"
     beside = f" and {', '.join(others)}" if others else ""
     say(f"{verb} {output}{beside}: {_summary(model)}, {seconds:.1f} s")
+    return 2 if model.meta.tso_level3.instance["verdict"]["grade"] == "failed" else 0
 
 
 def _settings_of(args: argparse.Namespace, parser: CommandParser) -> Settings:
@@ -304,4 +305,5 @@ def _summary(model: TSOLightCurveModel) -> str:
     rows = [row for table in (model.apertures, model.grid) for row in table if row["chosen"]]
     if rows and rows[0]["scatter"] == rows[0]["scatter"]:
         parts.append(f"scatter {ppm(rows[0]['scatter'])} (expected {ppm(rows[0]['expected'])})")
-    return ", ".join(parts)
+    grade = model.meta.tso_level3.instance["verdict"]["grade"]
+    return ", ".join(parts if grade == "good" else [*parts, grade])

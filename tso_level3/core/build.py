@@ -34,6 +34,8 @@ _UNDERSAMPLED = 2.0
 _SCATTER_FRAMES = 96
 # Values that are worked on together: copies of the whole sample would be most of the memory.
 _BLOCK = 250_000
+# Nodes on the way of a frame of the sample: where the star moves, its place is known by then.
+_TURNS = 4
 # A star that moves by more than this [pix] is followed frame by frame from the start.
 _DRIFTING = 0.6
 # A defect moves the kernel's place, from which other defects are seen.
@@ -76,7 +78,7 @@ class TemplateBuilder:
         keep = ~dead[bad.pixel]
         self.given = Bad(bad.frame[keep], bad.pixel[keep])
         self.ring = self._ring()
-        self.lost = False
+        self.lost = self.starless = False
         self.fit: Fit | None = None
         self.residuals = values
         self.scatter = np.full(values.shape[1], np.nan)
@@ -111,11 +113,16 @@ class TemplateBuilder:
             shifts = self._drift(template)
             if shifts is not None:
                 image = self._registered(image, shifts)
+            if shifts is not None or self.starless:
                 template = self._template(image, noise)
         if len(self.values) >= FEW:
             image, template = self._without_pattern(image, template, noise, shifts)
         for step in range(3 if len(self.values) >= FEW else 1):
             self._fit(template, noise, shifts)
+            if not self.starless and np.mean(~self.fit.ok) > 0.5:
+                self.starless, shifts = True, None
+                template = self._template(image, noise)
+                self._fit(template, noise, None)
             noise = self._noise(image, self.residuals)
             if len(self.values) >= FEW:
                 image = self._improved(template, noise, again=step > 0)
@@ -187,6 +194,7 @@ class TemplateBuilder:
             variance=noise.total[:n_fit],
             constant=self.constant,
             response=self.response if self.defect.any() else None,
+            lost=self.starless,
         )
 
     def _without_pattern(
@@ -338,7 +346,7 @@ class TemplateBuilder:
         work[:, self.dead] = 0.0
         sigma = self.settings.outlier_sigma if len(self.values) >= FEW else 0.0
         repaired = find_and_fit(
-            template, work, self.given, limited.limit, sigma=sigma, start=shifts
+            template, work, self.given, limited.limit, sigma=sigma, start=shifts, turns=_TURNS
         )
         self.fit, residuals = repaired.fit, repaired.residuals
         residuals[repaired.bad.frame, repaired.bad.pixel] = np.nan
@@ -413,7 +421,10 @@ class TemplateBuilder:
         )
         peaks = correlator.peaks(part, np.zeros(len(part)), np.zeros(len(part)))
         shifts = np.stack([peaks.x, peaks.y], axis=1)
-        if not np.isfinite(shifts).any():
+        known = np.isfinite(shifts).all(axis=1)
+        if np.mean(known) < 0.5:
+            # Most frames have no star near it: to follow it takes long, and leads nowhere.
+            self.starless = True
             return None
         if np.diff(np.nanpercentile(shifts, [2, 98], axis=0), axis=0).max() < _DRIFTING:
             return None

@@ -18,12 +18,13 @@ from tso_level3.core.flicker import (
     row_groups,
     trained,
 )
-from tso_level3.core.measure import measure
+from tso_level3.core.measure import gather, measure
 from tso_level3.core.plan import Plan
 from tso_level3.core.template import Bad
+from tso_level3.frames import Pixels
 from tso_level3.quality.noise import Centres, Scatter, scatter_about, shared
 
-__all__ = ["with_flicker"]
+__all__ = ["rows_differ", "with_flicker"]
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,8 @@ _ROUNDS = 2
 # standard errors, on so many of them at least.
 _CHANCE = 4.0
 _FEW = 20
+# Frames, and pixels of all of them, by which rows are told to differ.
+_FRAMES, _VALUES = 10, 500_000
 
 
 def with_flicker(
@@ -69,13 +72,47 @@ def with_flicker(
     before, after = _scatter(plan, sample), _scatter(choice, sample)
     # Both light curves have the photon noise: what they do not share decides.
     own = np.sqrt(1.0 - shared(before.steps, after.steps) ** 2)
-    doubt = np.hypot(before.score_err, after.score_err) * own
+    doubt = np.hypot(before.error, after.error) * own
     log.info("Scatter of the sample %.3g, %.3g with flicker=%s.", before.clean, after.clean, kind)
     if after.clean < (1 - _WORTH) * before.clean - doubt:
         log.info("Row noise is removed: flicker=%s.", kind)
         return choice
     log.info("Row noise is left as it is: its removal does not lower the scatter.")
     return plan
+
+
+def rows_differ(plan: Plan, pixels: Any, scale: float | np.ndarray) -> bool:
+    """Tell whether rows have offsets of their own, by the pixels that are read anyhow.
+
+    To read whole rows costs time and memory, and most exposures need none of it.
+
+    Parameters
+    ----------
+    plan : Plan
+        A plan without the correction.
+    pixels : Pixels
+        The sample; NaN where a pixel is bad.
+    scale : float or ndarray, (ny, nx)
+        Factor to the exposure's unit.
+
+    Returns
+    -------
+    bool
+        Whether the offsets of rows are more than chance.
+    """
+    # Several copies are made of these: few frames of many rows say as much as many of few.
+    count = max(_FRAMES, _VALUES // plan.layout.n_pixels)
+    some = pixels.values[:: max(len(pixels.values) // count, 1)]
+    values, holes = gather(
+        Pixels(some), plan.layout.index, scale, plan.dq_mask, plan.background.known
+    )
+    values[holes.frame, holes.pixel] = np.nan
+    bad, work = _gaps(plan, values)
+    rows = _groups(plan, amps=False)
+    if not np.isfinite(rows.noise).any():
+        return False
+    offsets = offsets_of(residuals_of(work, bad, plan.template), rows, plan.noise.limit)
+    return bool(trained(rows, offsets).gain.any())
 
 
 def _amplifiers_differ(plan: Plan, values: np.ndarray) -> bool:

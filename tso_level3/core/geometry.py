@@ -123,6 +123,7 @@ def geometry_of(
     inner, outer = _asked_annulus(settings, mode)
     given = settings.radius_inner is not None or settings.radius_outer is not None
     radius, radii = _asked_radii(settings, mode, inner, given)
+    radius, radii = _in_frame(radius, radii, settings, mode, (x, y), shape, notes)
     _check_aperture(x, y, float(radii.min()), shape)
     if settings.background == "none" or settings.background_level is not None:
         return Geometry(radii, radius, (), ())
@@ -144,10 +145,24 @@ def geometry_of(
             )
         annulus = Annulus(inner, outer)
     else:
-        if settings.radii is not None and radii.max() > inner:
-            # Radii that were asked for are measured; the annulus makes room for them.
-            inner, outer = radii.max() * 1.1, radii.max() * 1.1 + (outer - inner)
-        annulus = _shrunk(x, y, Annulus(inner, outer), radii.min(), shape, good, notes)
+        width = outer - inner
+        if settings.radius is not None:
+            # What was asked for is measured; the annulus makes room for it.
+            inner = max(inner, 1.1 * settings.radius)
+        asked = settings.radii is not None
+        for last in range(len(radii) if asked else 1, 0, -1):
+            start = max(inner, 1.1 * radii[last - 1]) if asked else inner
+            least = radii[last - 1] if asked else radii[0]
+            if settings.radius is not None:
+                least = max(least, settings.radius)
+            wished = Annulus(start, start + width)
+            annulus = _shrunk(x, y, wished, least, shape, good, notes)
+            if annulus is not None or (settings.radius is not None and radii[last - 1] <= radius):
+                break
+        if annulus is not None and asked and last < len(radii):
+            _dropped(radii[last:], notes, f"no annulus fits beside it; {radii[last - 1]:g} does")
+            radii = radii[:last]
+            radius = min(radius, float(radii[-1]))
         if annulus is None:
             notes.append("no annulus fits into the frame; no background is subtracted")
             log.warning("No annulus fits into the frame: no background is subtracted.")
@@ -159,9 +174,8 @@ def geometry_of(
     limit = max(item.inner for item in annuli)
     kept = radii[radii <= limit]
     if kept.size < radii.size:
-        left = ", ".join(f"{value:g}" for value in radii[radii > limit])
-        notes.append(f"radii {left} left out: they overlap the annulus from {limit:g}")
-        log.info("Radii %s overlap the annulus and are left out.", left)
+        why = f"the annulus begins at {limit:g}"
+        _dropped(radii[radii > limit], notes, why, asked=settings.radii is not None)
     if kept.size == 0:
         raise ValueError(
             f"radii: all from {radii.min():g} overlap the annulus that begins at {limit:g}, "
@@ -170,6 +184,46 @@ def geometry_of(
     if radius > limit:
         radius = float(kept[-1])
     return Geometry(kept, radius, annuli, tuple(notes))
+
+
+def _dropped(radii: np.ndarray, notes: list[str], why: str, *, asked: bool = True) -> None:
+    named = ", ".join(f"{value:g}" for value in radii)
+    notes.append(f"radii: {named} left out: {why}")
+    log.log(logging.WARNING if asked else logging.INFO, "%s.", notes[-1])
+
+
+def _in_frame(
+    radius: float,
+    radii: np.ndarray,
+    settings: Settings,
+    mode: Mode,
+    place: tuple[float, float],
+    shape: tuple[int, int],
+    notes: list[str],
+) -> tuple[float, np.ndarray]:
+    """Leave out radii that were asked for and hold more than the whole frame."""
+    if settings.radii is None and settings.radius is None:
+        return radius, radii
+    # A weak lens fills small frames, and its aperture is as large as the image, not the frame.
+    limit = float(np.hypot(*shape))
+    if not mode.fills_frame:
+        edges = [max(c + 0.5, n - 0.5 - c) for c, n in zip(place, shape[::-1], strict=True)]
+        limit = float(np.hypot(*edges))
+    fits = radii < limit
+    if settings.radius is not None and radius >= limit or not fits.any():
+        name = "radius" if settings.radius is not None and radius >= limit else "radii"
+        found = radius if name == "radius" else radii.min()
+        raise ValueError(
+            f"{name}: {found:g} found, expected less than {limit:.1f}, at which the aperture holds "
+            f"the whole frame of {shape[1]} x {shape[0]} pixels"
+        )
+    if not fits.all():
+        if settings.radii is not None:
+            why = f"from {limit:.1f} on an aperture holds the whole frame"
+            _dropped(radii[~fits], notes, why)
+        radii = radii[fits]
+        radius = min(radius, float(radii[-1]))
+    return radius, radii
 
 
 def _asked_annulus(settings: Settings, mode: Mode) -> tuple[float, float]:

@@ -149,6 +149,9 @@ def _constant(values: np.ndarray, holes: np.ndarray) -> np.ndarray:
     same = np.ones(values.shape[1], bool)
     for row, lost in zip(values, holes, strict=True):
         same &= (row == first) | lost
+    if same.all():
+        # Frames without noise, all alike: nothing in them is wrong.
+        return np.zeros_like(same)
     if same.mean() > _MANY_CONSTANT:
         # Coarse digits make a quiet sky constant; frames are padded with zeros.
         same &= first == 0.0

@@ -184,7 +184,10 @@ def _numbers(
     net = filled[:, :n_fit] - np.where(np.isfinite(level[:, :1]), level[:, :1], 0.0)
     begin = np.where(fit.ok[:, None], np.stack([fit.x, fit.y], axis=1), 0.0)
     offset = (plan.template.x - plan.correlator.x, plan.template.y - plan.correlator.y)
-    peaks = plan.correlator.peaks(net, begin[:, 0] + offset[0], begin[:, 1] + offset[1])
+    turns = 2 if plan.template.lost else 12
+    peaks = plan.correlator.peaks(
+        net, begin[:, 0] + offset[0], begin[:, 1] + offset[1], turns=turns
+    )
     cc = np.stack([plan.correlator.x + peaks.x, plan.correlator.y + peaks.y, peaks.value], axis=1)
     gauss = _gauss(filled[:, :n_fit], cc, fit.flux, plan)
     dof = max(int((plan.weights > 0).sum()) - 6, 1)

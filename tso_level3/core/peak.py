@@ -117,7 +117,7 @@ class Correlator:
         terms -= (terms.sum(axis=1) / self.good.sum())[:, None] * self.good
         return _normalised(terms)
 
-    def peaks(self, images: np.ndarray, x: np.ndarray, y: np.ndarray) -> Peaks:
+    def peaks(self, images: np.ndarray, x: np.ndarray, y: np.ndarray, *, turns: int = 12) -> Peaks:
         """Find the peak near a given shift.
 
         Parameters
@@ -126,6 +126,8 @@ class Correlator:
             Subframes, net of background, missing pixels filled.
         x, y : ndarray, (n,)
             Shifts to begin with [pix].
+        turns : int
+            Nodes, half a pixel apart at the most, on the way to the peak.
 
         Returns
         -------
@@ -139,7 +141,7 @@ class Correlator:
         nx, ny = node_of(np.where(finite, x, 0.0), np.where(finite, y, 0.0))
         todo = np.flatnonzero(finite)
         failed = ~finite
-        for _ in range(12):
+        for _ in range(turns):
             if todo.size == 0:
                 break
             for node, rows in _groups(nx[todo], ny[todo]):

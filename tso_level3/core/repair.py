@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tso_level3.core.blocks import blocks
-from tso_level3.core.template import Bad, Fit, Template, by_node, fit_frames
+from tso_level3.core.template import TURNS, Bad, Fit, Template, by_node, fit_frames
 
 __all__ = ["Repaired", "find_and_fit"]
 
@@ -75,6 +75,7 @@ def find_and_fit(
     *,
     sigma: float,
     start: np.ndarray | None = None,
+    turns: int = TURNS,
 ) -> Repaired:
     """Fit the template to frames and find the pixels that depart from it.
 
@@ -92,6 +93,8 @@ def find_and_fit(
         How many of them make an outlier; 0 for none.
     start : ndarray, (n, 2), optional
         Shifts to begin with [pix].
+    turns : int
+        As for `fit_frames`.
 
     Returns
     -------
@@ -100,7 +103,7 @@ def find_and_fit(
     """
     n, n_fit = len(images), len(template.weights)
     images[given.frame, given.pixel] = 0.0
-    fit = fit_frames(template, images[:, :n_fit], given, start=start)
+    fit = fit_frames(template, images[:, :n_fit], given, start=start, turns=turns)
     residuals, beyond = _less_model(images, fit, template, sigma * limit if sigma > 0 else None)
     residuals[given.frame, given.pixel] = 0.0
     beyond[given.frame, given.pixel] = False
@@ -117,7 +120,7 @@ def find_and_fit(
         step = max(1, _SETTLED // images.shape[1])
         for some in (rows[first : first + step] for first in range(0, rows.size, step)):
             found, changed[some] = _settle(
-                template, images, given, limit, sigma, some, fit, residuals
+                template, images, given, limit, sigma, some, fit, residuals, turns
             )
             bad = bad.join(found)
             outlier[found.frame] = True
@@ -170,6 +173,7 @@ def _settle(
     rows: np.ndarray,
     fit: Fit,
     residuals: np.ndarray,
+    turns: int,
 ) -> tuple[Bad, np.ndarray]:
     """Alternate fit and finding for the frames hit inside the subframe; update their fits.
 
@@ -178,10 +182,10 @@ def _settle(
     n, n_fit = len(images), len(template.weights)
     known = given.select(rows, n)
     start = np.stack([fit.x[rows], fit.y[rows]], axis=1)
-    start = np.where(np.isfinite(start), start, 0.0)
+    start = np.where(np.isfinite(start) & fit.ok[rows, None], start, 0.0)
     before = {name: getattr(fit, name)[rows] for name in _STATE}
     again, found = _alternate(
-        template, images[rows, :n_fit], known, limit, sigma, residuals[rows, :n_fit], start
+        template, images[rows, :n_fit], known, limit, sigma, residuals[rows, :n_fit], start, turns
     )
     full = again.model(template)
     np.subtract(images[rows], full, out=full)
@@ -235,6 +239,7 @@ def _alternate(
     sigma: float,
     residuals: np.ndarray,
     start: np.ndarray,
+    turns: int,
 ) -> tuple[Fit, Bad]:
     """Fit and find in subframes that were hit, until nothing changes."""
     n_fit = part.shape[1]
@@ -248,7 +253,7 @@ def _alternate(
         found = new
         work = part.copy()
         work[found.frame, found.pixel] = 0.0
-        fit = fit_frames(template, work, known.join(found), start=start)
+        fit = fit_frames(template, work, known.join(found), start=start, turns=turns)
         residuals = fit.model(template, n_fit)
         np.subtract(part, residuals, out=residuals)
         residuals[known.frame, known.pixel] = 0.0

@@ -13,105 +13,20 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tso_level3.core.bad import Bad
 from tso_level3.core.kept import Kept
 from tso_level3.core.peak import STEP, node_of
 from tso_level3.core.shift import ShiftedImage
 
-__all__ = ["Bad", "Fit", "Node", "Template", "fit_frames"]
+__all__ = ["TURNS", "Bad", "Fit", "Node", "Template", "fit_frames"]
 
 # Beyond this from a node a frame is fitted again about a nearer one [pix].
 _REACH = 0.1
 # A frame goes from node to node this often at the most, and is asked for a star from then on.
-_TURNS, _DOUBT = 15, 4
+TURNS, _DOUBT = 15, 1
 # A flux of fewer standard errors than this has no position.
 _FAINTEST = 3.0
 _THIRD = ((3, 0), (2, 1), (1, 2), (0, 3))
-
-
-@dataclass(frozen=True, eq=False)
-class Bad:
-    """Missing pixels of a run of frames, as a sparse list ordered by frame.
-
-    Attributes
-    ----------
-    frame, pixel : ndarray, (n_bad,), int
-        Row of the run and place in the layout's order.
-    """
-
-    frame: np.ndarray
-    pixel: np.ndarray
-
-    @classmethod
-    def none(cls) -> Bad:
-        """Make an empty list.
-
-        Returns
-        -------
-        Bad
-            No pixels.
-        """
-        return cls(np.zeros(0, np.intp), np.zeros(0, np.intp))
-
-    @classmethod
-    def of(cls, mask: np.ndarray) -> Bad:
-        """Make the list of a mask.
-
-        Parameters
-        ----------
-        mask : ndarray, (n, n_pixels), bool
-            True is bad.
-
-        Returns
-        -------
-        Bad
-            The list.
-        """
-        # The places of a flat mask are found ten times as quickly as those of one with two axes.
-        return cls(*np.divmod(np.flatnonzero(mask), mask.shape[1]))
-
-    def select(self, rows: np.ndarray, n: int) -> Bad:
-        """Take the pixels of some frames, which get new numbers.
-
-        Parameters
-        ----------
-        rows : ndarray, (m,), int
-            The frames, ascending.
-        n : int
-            Number of frames of the run.
-
-        Returns
-        -------
-        Bad
-            The pixels of those frames.
-        """
-        if len(rows) == n:
-            return self
-        new = np.full(n, -1)
-        new[rows] = np.arange(len(rows))
-        frame = new[self.frame]
-        keep = frame >= 0
-        return Bad(frame[keep], self.pixel[keep])
-
-    def join(self, other: Bad) -> Bad:
-        """Add pixels that are not in the list yet.
-
-        Parameters
-        ----------
-        other : Bad
-            More pixels of the same frames.
-
-        Returns
-        -------
-        Bad
-            Both, ordered by frame.
-        """
-        if other.frame.size == 0:
-            return self
-        frame = np.concatenate([self.frame, other.frame])
-        pixel = np.concatenate([self.pixel, other.pixel])
-        width = int(pixel.max()) + 1
-        key = np.unique(frame * width + pixel)
-        return Bad(key // width, key % width)
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,6 +74,8 @@ class Template:
         Whether a constant is fitted.
     response : ndarray, (n_pixels,), or None
         Response of the pixels to the star, which does not move with it; None where all are alike.
+    lost : bool
+        Whether most frames have no such star: they are not followed then, wherever they point.
     """
 
     image: ShiftedImage
@@ -171,6 +88,7 @@ class Template:
     variance: np.ndarray
     constant: bool = True
     response: np.ndarray | None = None
+    lost: bool = False
     _kept: Kept = field(default_factory=Kept, init=False)
 
     @property
@@ -344,7 +262,12 @@ def by_node(nodes: np.ndarray) -> list[tuple[tuple[int, int], np.ndarray]]:
 
 
 def fit_frames(
-    template: Template, images: np.ndarray, bad: Bad, *, start: np.ndarray | None = None
+    template: Template,
+    images: np.ndarray,
+    bad: Bad,
+    *,
+    start: np.ndarray | None = None,
+    turns: int = TURNS,
 ) -> Fit:
     """Fit the template to frames.
 
@@ -358,6 +281,8 @@ def fit_frames(
         Missing pixels; those outside the subframe do not matter.
     start : ndarray, (n, 2), optional
         Shifts to begin with [pix]; zero by default.
+    turns : int
+        Nodes, half a pixel apart at the most, on a frame's way.
 
     Returns
     -------
@@ -374,7 +299,10 @@ def fit_frames(
     inside = bad.pixel < len(template.weights)
     bad = Bad(bad.frame[inside], bad.pixel[inside])
     todo, ok = np.arange(n), np.ones(n, bool)
-    for turn in range(_TURNS):
+    # A node costs more than all frames about it: what points out of the subframe is not followed.
+    fit = slice(0, len(template.weights))
+    farthest = 0.5 * max(np.ptp(template.columns[fit]), np.ptp(template.rows[fit]))
+    for turn in range(1 if template.lost else turns):
         for key, rows in by_node(nodes[todo]):
             rows = todo[rows]
             node = template.node(key)
@@ -384,7 +312,7 @@ def fit_frames(
             shift[rows] += STEP * np.array(key)
         with np.errstate(invalid="ignore"):
             away = np.abs(shift[todo] - STEP * nodes[todo]).max(axis=1) > _REACH
-            bounded = np.abs(shift[todo] - STEP * nodes[todo]).max(axis=1) < 1e3
+            bounded = np.abs(shift[todo] - STEP * nodes[todo]).max(axis=1) < farthest
         if turn >= _DOUBT:
             # What does not stand out of the noise by now is wandering, not moving.
             away &= _stands_out(template, out[todo, 0], covariance[todo, 0, 0])
@@ -400,6 +328,12 @@ def fit_frames(
         todo = moving
     ok[todo] = False
     ok &= _is_star(template, out[:, 0], covariance[:, 0, 0], shift)
+    # Where no star was found the way there is forgotten: nobody has to make its nodes again.
+    left = np.flatnonzero(~ok & nodes.any(axis=1))
+    if left.size:
+        nodes[left] = 0
+        solved = _solve(template.node((0, 0)), template, images[left], bad.select(left, n))
+        out[left], covariance[left], shift[left] = solved
     return Fit(nodes, out, out[:, 0], shift[:, 0], shift[:, 1], covariance, ok)
 
 

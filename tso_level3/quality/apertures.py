@@ -2,46 +2,33 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tso_level3.columns import APERTURES, GRID
 from tso_level3.core.plan import Measurement, Plan
 from tso_level3.core.robust import median
-from tso_level3.quality.noise import Centres, Scatter, bin_size, counted, scatter_about, shared
+from tso_level3.quality.choice import LEAST, Wish, choose, stated_scatter
+from tso_level3.quality.compare import (
+    box_difference,
+    hour_of,
+    jump_variance,
+    jumps_in,
+    red_excess,
+    response_of,
+)
+from tso_level3.quality.noise import Centres, Scatter, bin_size, bins, counted, scatter_about
 from tso_level3.quality.pixel_phase import pointing_noise
 
-__all__ = ["Choice", "Wish", "judge"]
+__all__ = ["Choice", "judge", "net_flux"]
 
-# Below this many integrations noise cannot be told from chance: nothing is chosen.
-_LEAST = 20
+# No light curve is quieter than this part of its photon and read noise; relative error of a
+# scatter, times the root of the number of integrations, by which a short one may be.
+_QUIETEST, _SCATTER_ERROR = 0.9, 0.87
+_OVERLAPS = "overlaps the annulus: the star's light would be background"
 # Integrations that are worked on together.
 _ROWS = 4096
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What is to be quoted, where it is not chosen by noise.
-
-    Attributes
-    ----------
-    kind : str
-        aperture or psf.
-    radius : float
-        Radius [pix].
-    choose : bool
-        Whether the noise may decide otherwise.
-    reason : str
-        Why, in a few words, for the product.
-    """
-
-    kind: str
-    radius: float
-    choose: bool
-    reason: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +47,8 @@ class Choice:
         The tables, by column name.
     reason : str
         Why, in a few words.
+    rejected : str
+        What stands against it, where nothing else was left; else empty.
     """
 
     kind: str
@@ -68,6 +57,7 @@ class Choice:
     grid: dict[str, np.ndarray]
     apertures: dict[str, np.ndarray]
     reason: str
+    rejected: str = ""
 
 
 def net_flux(
@@ -139,43 +129,59 @@ def judge(
 
     Notes
     -----
-    The score is the relative scatter after regression on the centres, of single integrations and
-    of bins of about ten minutes together. Within one standard error of the best the wish wins;
-    it is the error of the difference, which is small where two light curves share their noise.
+    The score is the relative scatter of the flux as it is quoted: of single integrations, of bins
+    of ten minutes to an hour, and by steps that stay. Of all within one standard error of the
+    least score the nearest to the wish wins. What cannot be is not quoted: a light curve that is
+    quieter than its photons, or the fit of the template where it does not follow the flux.
     """
     use = counted(time, windows)
+    n, hour = int(use.sum()), hour_of(time, int(use.sum()))
     centres = Centres(found.psf[:, 0], found.psf[:, 1])
-    size = bin_size(time, int(use.sum()))
+    size = bin_size(time, n)
     pointing = pointing_noise(found, plan)
-    rows = []
+    rows: list[dict] = []
+    scatters: list[Scatter] = []
+    means: list[np.ndarray] = []
 
-    def scatter(row: int) -> Scatter:
-        return scatter_about(_curve(found, plan, row), centres, use, size)
+    def judged(flux: np.ndarray, parts: dict[str, float]) -> dict:
+        # The steps of every row would fill the memory, and nothing asks for them here.
+        measured = scatter_about(flux, centres, use, size)
+        scatters.append(replace(measured, steps=np.zeros(0)))
+        row = _noise_row(flux, scatters[-1], parts, use)
+        means.append(bins(np.where(use, flux, np.nan), max(size // 2, 1)) / row["flux"])
+        return row | {"rejected": _too_quiet(row, plan, n)}
 
     for a in range(max(len(plan.annuli), 1)):
         inner, outer = (
             (plan.annuli[a].inner, plan.annuli[a].outer) if plan.annuli else (np.nan, np.nan)
         )
         for r, radius in enumerate(plan.radii):
-            own = scatter(len(rows))
+            row = judged(_curve(found, plan, len(rows)), _expected(found, a, r))
+            place = {"kind": "aperture", "radius": radius, "radius_inner": inner}
+            row |= {**place, "radius_outer": outer, "pointing_noise": pointing[r]}
             if radius > inner:
-                # Part of the star's own light would be taken for background.
-                own = dataclasses.replace(own, score=np.nan, score_err=np.nan)
-            flux = _curve(found, plan, len(rows))
-            rows.append(
-                {
-                    "kind": "aperture",
-                    "radius": radius,
-                    "radius_inner": inner,
-                    "radius_outer": outer,
-                    **_noise_row(flux, own, _expected(found, a, r), use),
-                    "pointing_noise": pointing[r],
-                }
-            )
-    rows.append(_psf_row(found, plan, scatter(len(rows)), use))
-    wished = _wished(rows, plan, wish)
-    best = _choose(rows, scatter, wished, wish, int(use.sum()))
-    scores = np.array([row["score"] for row in rows])
+                row["rejected"] = _OVERLAPS
+            rows.append(row)
+    nothing = {"radius": np.nan, "radius_inner": np.nan, "radius_outer": np.nan}
+    variance = median(found.psf_err[:, 2] ** 2)
+    row = judged(found.psf[:, 2], {"total": variance, **_psf_parts(plan)})
+    rows.append({"kind": "psf", **nothing, **row})
+    curves = (np.where(use, _curve(found, plan, k), np.nan) for k in range(len(rows)))
+    scatter = np.array([row["scatter"] for row in rows])
+    jumped = jump_variance(curves, scatter, _jumps(found, plan, wish, use), hour)
+    _score(rows, jumped, np.stack(means), max(size // 2, 1))
+    _check_response(rows, found, plan, use)
+    picked = choose(rows, plan.radii, wish, n)
+    best, chosen = picked.best, rows[picked.best]
+    if wish.choose and n >= LEAST:
+        chosen["scatter"] = stated_scatter(scatters, rows, picked)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            chosen["ratio"] = np.divide(chosen["scatter"], chosen["expected"])
+    quoted_flux = _curve(found, plan, best)
+    for k, row in enumerate(rows):
+        difference = box_difference(_curve(found, plan, k), quoted_flux, use, hour)
+        row["depth_difference"], row["depth_difference_err"] = difference
+    scores = np.where(picked.allowed, [row["score"] for row in rows], np.inf)
     order = np.argsort(np.where(np.isfinite(scores), scores, np.inf), kind="stable")
     order = np.concatenate([[best], order[order != best]])
     for place, k in enumerate(order):
@@ -195,8 +201,67 @@ def judge(
         annulus=annulus,
         grid=_table(rows, GRID),
         apertures=_table(quoted, APERTURES),
-        reason=_reason(best == wished, wish, int(use.sum())),
+        reason=picked.reason,
+        rejected=chosen["rejected"],
     )
+
+
+def _too_quiet(row: dict, plan: Plan, n: int) -> str:
+    """Say whether a light curve is quieter than its photons and the reading allow."""
+    if not plan.noise.known:
+        return ""
+    least = _QUIETEST - 2.0 * _SCATTER_ERROR / np.sqrt(max(n, 1))
+    if not row["scatter"] < least * row["expected"]:
+        return ""
+    return f"scatter of {row['ratio']:.2f} of the photon and read noise"
+
+
+def _jumps(found: Measurement, plan: Plan, wish: Wish, use: np.ndarray) -> list[int]:
+    """Find where apertures of different size, or aperture and fit, step against each other."""
+    near = int(np.argmin(np.abs(plan.radii - wish.radius)))
+    own = _curve(found, plan, near)
+    others = [_curve(found, plan, len(plan.radii) - 1), _curve(found, plan, 0), found.psf[:, 2]]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratios = [other / own for other in others]
+    # Apertures that hold the whole frame are the same.
+    ratios = [part for part in ratios if np.isfinite(part).any() and np.nanstd(part) > 1e-12]
+    return jumps_in(np.stack(ratios, axis=1), use) if ratios else []
+
+
+def _score(rows: list[dict], jumped: np.ndarray, means: np.ndarray, size: int) -> None:
+    """Score every row: its scatter, and what red noise and steps add beyond the best's."""
+    scatter = np.array([row["scatter"] for row in rows])
+    excess, doubt = red_excess(means, scatter, size)
+    total = scatter**2 + 0.5 * excess + jumped
+    fine = np.array([row["rejected"] != _OVERLAPS for row in rows]) & (scatter > 0)
+    # What all have in common, as the side of a transit, is not noise.
+    best = int(np.argmin(np.where(fine, total, np.inf)))
+    total = np.maximum(total + scatter[best] ** 2 - total[best], 0.0)
+    for k, row in enumerate(rows):
+        error = scatter[k] * row["scatter_err"]
+        row["score"] = float(np.sqrt(total[k])) if fine[k] else np.nan
+        # What a small excess adds is no more uncertain than it is large.
+        with np.errstate(invalid="ignore", divide="ignore"):
+            error = np.hypot(error, 0.5 * min(doubt[k], abs(excess[k])))
+            row["score_err"] = float(error / np.float64(row["score"]))
+
+
+def _check_response(rows: list[dict], found: Measurement, plan: Plan, use: np.ndarray) -> None:
+    """Reject the fit of the template where it does not follow the flux as an aperture does.
+
+    The sum of an aperture is linear by its nature; a template that holds what is not of the star
+    is not. Motion across the pixels makes a response too: it must be wrong with and without it.
+    """
+    scores = np.array([np.inf if row["rejected"] else row["score"] for row in rows[:-1]], float)
+    if not np.isfinite(scores).any():
+        return
+    flux, psf = _curve(found, plan, int(np.nanargmin(scores))), found.psf[:, 2]
+    centres = Centres(found.psf[:, 0], found.psf[:, 1])
+    plain = response_of(psf, flux, use)
+    moved = response_of(centres.taken_out(psf, use), centres.taken_out(flux, use), use)
+    if plain is not None and moved is not None and plain.wrong and moved.wrong:
+        slope = 0.5 * (plain.low + plain.high)
+        rows[-1]["rejected"] = f"follows {slope:.2f} of the changes of the flux in an aperture"
 
 
 def _expected(found: Measurement, annulus: int, radius: int) -> dict[str, float]:
@@ -218,12 +283,13 @@ def _noise_row(
     middle = median(flux[use])
     with np.errstate(invalid="ignore", divide="ignore"):
         relative = {name: np.sqrt(value) / abs(middle) for name, value in parts.items()}
-        ratio = scatter.clean / relative["total"]
+        ratio = scatter.raw / relative["total"]
         red = scatter.binned / scatter.white
     return {
         "flux": middle,
-        "scatter": scatter.clean,
+        "scatter": scatter.raw,
         "scatter_raw": scatter.raw,
+        "scatter_regressed": scatter.clean,
         "scatter_binned": scatter.binned,
         "expected": relative["total"],
         "photon_noise": relative["photon"],
@@ -232,18 +298,8 @@ def _noise_row(
         "pointing_noise": scatter.pointing,
         "ratio": ratio,
         "red_noise": red,
-        "score": scatter.score,
-        "score_err": scatter.score_err,
+        "scatter_err": scatter.error,
     }
-
-
-def _psf_row(found: Measurement, plan: Plan, scatter: Scatter, use: np.ndarray) -> dict:
-    flux = found.psf[:, 2]
-    variance = median(found.psf_err[:, 2] ** 2)
-    parts = {"total": variance, **_psf_parts(plan)}
-    row = _noise_row(flux, scatter, parts, use)
-    nothing = {"radius": np.nan, "radius_inner": np.nan, "radius_outer": np.nan}
-    return {"kind": "psf", **nothing, **row}
 
 
 def _psf_parts(plan: Plan) -> dict[str, float]:
@@ -263,41 +319,6 @@ def _psf_parts(plan: Plan) -> dict[str, float]:
         "read": by_read,
         "background": max(all_noise - known, 0.0),
     }
-
-
-def _wished(rows: list[dict], plan: Plan, wish: Wish) -> int:
-    if wish.kind == "psf":
-        return len(rows) - 1
-    return int(np.argmin(np.abs(plan.radii - wish.radius)))
-
-
-def _choose(
-    rows: list[dict], scatter: Callable[[int], Scatter], wished: int, wish: Wish, n: int
-) -> int:
-    if not wish.choose or n < _LEAST:
-        return wished
-    scores = np.array([row["score"] for row in rows], float)
-    if not np.isfinite(scores).any():
-        return wished
-    best = int(np.nanargmin(scores))
-    # Most of the noise is in both: the error of a difference is that of what they do not share.
-    # The steps of every row would fill the memory: those of two are made again.
-    common = shared(scatter(best).steps, scatter(wished).steps)
-    error = np.hypot(rows[best]["score_err"], rows[wished]["score_err"])
-    error *= np.sqrt(1.0 - common**2)
-    if np.isfinite(scores[wished]) and scores[wished] <= scores[best] + error:
-        return wished
-    return best
-
-
-def _reason(as_wished: bool, wish: Wish, n: int) -> str:
-    if not wish.choose:
-        return wish.reason
-    if n < _LEAST:
-        return f"too few integrations ({n}) to choose by noise: {wish.reason}"
-    if as_wished:
-        return f"within one standard error of the least score: {wish.reason}"
-    return "least score"
 
 
 def _table(rows: list[dict], columns: tuple) -> dict[str, np.ndarray]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tso_level3.core.robust import median, robust, without_slope
+from tso_level3.core.robust import CLIP, KEPT, deviation, median, robust, without_slope
 
 __all__ = [
     "Averaging",
@@ -24,10 +24,10 @@ _BIN_MINUTES = 10.0
 _BINS = 48
 # Red noise is quoted on this many bins or more.
 _QUOTED_BINS = 32
-# Relative standard error of a scatter from the median absolute deviation of first and second
-# differences, times the root of their number.
-_DIFFERENCE_ERROR = 1.35
-_SECOND_ERROR = 1.6
+# Relative standard error of a scatter from first differences, times the root of their number.
+_DIFFERENCE_ERROR = 0.87
+# Runs of time, each of which tests a choice made on the others.
+_FOLDS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class Scatter:
     Attributes
     ----------
     raw : float
-        Robust scatter of first differences less the local slope, over sqrt 2.
+        Scatter of the light curve as it is, by first differences less the local slope, over sqrt 2.
     clean : float
         The same after regression on the centres.
     pointing : float
@@ -45,11 +45,14 @@ class Scatter:
     binned : float
         Robust scatter of neighbouring bins of about ten minutes.
     white : float
-        What `binned` would be for white noise of the scatter `clean`.
-    score, score_err : float
-        What the choice of an aperture minimises, and its standard error.
+        What `binned` would be for white noise of the scatter `raw`.
+    error : float
+        Standard error of `raw`.
     steps : ndarray, (n - 1,)
-        First differences of the corrected light curve, by which two light curves are compared.
+        First differences after the regression, by which two light curves are compared.
+    others, own, number : ndarray, (5,)
+        For each fifth of the time the variance that the other fifths say, the sum of its own,
+        and of how many differences.
     """
 
     raw: float
@@ -57,9 +60,11 @@ class Scatter:
     pointing: float
     binned: float
     white: float
-    score: float
-    score_err: float
+    error: float
     steps: np.ndarray
+    others: np.ndarray
+    own: np.ndarray
+    number: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,6 +221,46 @@ class Centres:
             self._good, self._about = good, (moved, _spread(moved[good], self.motion))
         return self._about
 
+    def taken_out(self, flux: np.ndarray, use: np.ndarray) -> np.ndarray:
+        """Take out of a light curve what follows the centres, by its first differences.
+
+        Parameters
+        ----------
+        flux : ndarray, (n,)
+            Flux.
+        use : ndarray, (n,), bool
+            Integrations that count.
+
+        Returns
+        -------
+        ndarray, (n,)
+            The light curve without it, relative to its median.
+        """
+        good = use & np.isfinite(flux)
+        relative = np.where(good, flux / median(flux[good]), np.nan)
+        return relative - self.followed(relative, good)[0]
+
+    def followed(self, relative: np.ndarray, good: np.ndarray) -> tuple[np.ndarray, float, int]:
+        """Give the part of a relative light curve that follows the centres.
+
+        Parameters
+        ----------
+        relative : ndarray, (n,)
+            Relative flux, NaN where it does not count.
+        good : ndarray, (n,), bool
+            Integrations that count.
+
+        Returns
+        -------
+        (ndarray, float, int)
+            That part (n,), how the centres vary against their steps, and the steps it is from.
+        """
+        step = np.diff(relative)
+        known = np.isfinite(step) & self.stepped
+        slope = _regression(step, self.motion, known)
+        moved, spread = self.about(good)
+        return np.where(self.known, moved @ slope, 0.0), spread, int(known.sum())
+
 
 def scatter_about(flux: np.ndarray, centres: Centres, use: np.ndarray, size: int) -> Scatter:
     """Measure the scatter of a light curve, blind to slow changes such as a transit.
@@ -244,39 +289,50 @@ def scatter_about(flux: np.ndarray, centres: Centres, use: np.ndarray, size: int
     good = use & np.isfinite(flux)
     middle = median(flux[good])
     if good.sum() < 6 or not middle > 0:
-        return Scatter(*[np.nan] * 7, steps=np.full(max(len(flux) - 1, 0), np.nan))
+        unknown = np.full(_FOLDS, np.nan)
+        steps = np.full(max(len(flux) - 1, 0), np.nan)
+        return Scatter(*[np.nan] * 6, steps, unknown, np.zeros(_FOLDS), np.zeros(_FOLDS))
     if not centres.known[good].any():
         # Without centres nothing can follow them.
         centres = Centres(*np.zeros((2, len(flux))))
     relative = np.where(good, flux / middle, np.nan)
     step = np.diff(relative)
-    known = np.isfinite(step) & centres.stepped
-    slope = _regression(step, centres.motion, known)
-    moved, spread = centres.about(good)
-    follows = np.where(centres.known, moved @ slope, 0.0)
+    follows, spread, known = centres.followed(relative, good)
     clean = relative - follows
     # The ingress of a transit is a slope.
-    raw = robust(without_slope(step)) / np.sqrt(2)
-    fine = robust(without_slope(np.diff(clean))) / np.sqrt(2)
-    coarse = bins(clean, size)
+    flat = without_slope(step)
+    raw = deviation(flat) / np.sqrt(2)
+    fine = deviation(without_slope(np.diff(clean))) / np.sqrt(2)
+    coarse = bins(relative, size)
     # Second differences: neither a trend nor the steep sides of a transit count.
     binned = robust(np.diff(coarse, n=2)) / np.sqrt(6)
-    n, n_bins = int(good.sum()), int(np.isfinite(coarse).sum())
-    white = fine / np.sqrt(size)
-    score, error = fine, fine * _DIFFERENCE_ERROR / np.sqrt(n)
-    if n_bins >= 16 and np.isfinite(binned):
-        long = binned * np.sqrt(size)
-        doubt = _SECOND_ERROR / np.sqrt(n_bins)
-        # Few bins say little: only what is more than chance counts against a light curve.
-        excess = max(long**2 - (fine * (1.0 + 2.0 * doubt)) ** 2, 0.0)
-        score = np.sqrt(fine**2 + 0.5 * excess)
-        # What a small excess adds is no more uncertain than it is large.
-        error = np.hypot(fine * error, 0.5 * min(long**2 * doubt, excess)) / score
+    n = int(good.sum())
+    white = raw / np.sqrt(size)
+    error = raw * _DIFFERENCE_ERROR / np.sqrt(n)
     # Regression on two axes follows the noise by chance.
-    chance = 2.0 * fine**2 / max(known.sum(), 1)
+    chance = 2.0 * fine**2 / max(known, 1)
     pointing = np.sqrt(max(np.var(follows[good]) - chance * spread, 0.0))
-    steps = np.diff(clean)
-    return Scatter(raw, fine, pointing, binned, white, float(score), float(error), steps)
+    numbers = (raw, fine, pointing, binned, white, float(error))
+    return Scatter(*numbers, np.diff(clean), *_folded(flat, np.sqrt(2) * raw))
+
+
+def _folded(steps: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sort the squares of first differences by fifths of the time.
+
+    Differences on both sides of a border share an integration: the others do without them.
+    """
+    good = np.isfinite(steps) & (np.abs(steps) <= CLIP * scale)
+    square = np.where(good, steps, 0.0) ** 2 / (2.0 * KEPT)
+    edges = np.linspace(0, len(steps), _FOLDS + 1).round().astype(int)
+    total, count = square.sum(), good.sum()
+    others, own, number = np.full(_FOLDS, np.nan), np.zeros(_FOLDS), np.zeros(_FOLDS)
+    for k, (first, last) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+        own[k], number[k] = square[first:last].sum(), good[first:last].sum()
+        wider = slice(max(first - 1, 0), last + 1)
+        left = count - good[wider].sum()
+        if left > 0:
+            others[k] = (total - square[wider].sum()) / left
+    return others, own, number
 
 
 def _spread(moved: np.ndarray, motion: np.ndarray) -> float:

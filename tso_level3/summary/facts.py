@@ -122,15 +122,11 @@ def _noise(model: TSOLightCurveModel) -> str:
 
 
 def _verdict(made: dict) -> str:
-    """Say whether the run found its own result good, where it did."""
-    found = made.get("verdict", "")
+    """Say whether the run found its own result good, and why not."""
+    found = made.get("verdict", {})
     if not isinstance(found, dict):
         return str(found)
-    return ": ".join(
-        ", ".join(map(str, part)) if isinstance(part, (list, tuple)) else str(part)
-        for part in found.values()
-        if part
-    )
+    return ": ".join(filter(None, [found.get("grade"), "; ".join(found.get("reasons", ()))]))
 
 
 def _centre(model: TSOLightCurveModel, made: dict) -> str:
