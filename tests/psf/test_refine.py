@@ -73,7 +73,7 @@ def frame(image, flux, rng):
 
 @pytest.mark.parametrize("name", SETUPS)
 def test_the_kernel_is_good_to_a_percent_after(name):
-    # used to have no such refinement: 3 to 17 % with 60 to 90 nm of telescope
+    # used to have no such refinement: 12 and 3 % with 118 nm of these terms
     rng = np.random.default_rng(3)
     image = truth(name, rng.normal(0, RMS, 8))
     # the truth's wavefront is the same at all wavelengths of the band
