@@ -265,7 +265,7 @@ def test_packaged_parameter_file_for_the_step(files, product_name):
         f"--steps.tso_photometry.config_file={parameters('nircam-focused')}",
     )
     model = open_product(f"{product_name}_phot.asdf")
-    assert model.meta.instance["tso_level3"]["settings"]["radius"] == 5.0
+    assert model.meta.instance["tso_level3"]["settings"]["radius_inner"] == 16.0
 
 
 def test_saved_parameters_give_the_same_run(files, product_name, tmp_path):

@@ -387,6 +387,8 @@ def _own_gaussian(
         if found.ok[0]:
             widths = np.clip(found.parameters[0, 3:5], 0.4, 0.25 * min(image.shape))
             sigma = float(np.sqrt(widths[0] * widths[1]))
+            sigma = round(sigma, 4)
             return kernels.GaussianKernel(sigma, sigma), 2.3548 * float(np.hypot(sigma, 0.29))
     sigma = fwhm / 2.3548
+    sigma = round(sigma, 4)
     return kernels.GaussianKernel(sigma, sigma), fwhm

@@ -292,6 +292,7 @@ def signs_of(
         n=len(flux),
         failed=float(failed.mean()),
         outside=float((outside & ~failed).mean()),
+        changed=float(((light_curve["flags"] & np.uint32(Flag.IMAGE_CHANGED)) != 0).mean()),
         scatter=float(table["scatter"][chosen]),
         expected=float(table["expected"][chosen]),
         signal=signal,

@@ -132,7 +132,7 @@ class Settings:
         low=0.0,
     )
     dq_bits: tuple[str, ...] = _par(
-        ("DO_NOT_USE",),
+        ("DO_NOT_USE", "NON_SCIENCE", "DEAD", "HOT", "LOW_QE"),
         "strs",
         "data-quality bits that make a pixel bad, by name or number; strict: all that mark defects",
     )

@@ -116,7 +116,7 @@ def _pure(n, rng, radii, true):
     for radius, sigma in zip(radii, true):
         noise = sigma * np.sqrt(0.5) * (common + rng.standard_normal(n))
         scatters.append(scatter_about(1e6 * star * (1 + noise), centres, np.ones(n, bool), size))
-        own = {"score": scatters[-1].raw, "score_err": scatters[-1].error}
+        own = {"score": scatters[-1].plain, "score_err": scatters[-1].error}
         rows.append({"radius": radius, "kind": "aperture", "rejected": "", **own})
     return scatters, rows
 

@@ -111,5 +111,5 @@ def test_an_exposure_that_begins_later(tmp_path):
     assert found.events["integration"][0] == event["integration"]
     assert len(found[50:70].events) == 1
     # All of the rows are the exposure again, its noise measured anew.
-    for name in ("flux", "scatter", "scatter_raw", "scatter_binned", "ratio", "red_noise"):
+    for name in ("flux", "scatter_raw", "scatter_regressed", "scatter_binned", "red_noise"):
         np.testing.assert_allclose(product[:].apertures[name], product.apertures[name], rtol=1e-9)

@@ -11,7 +11,7 @@ from tso_level3.product import build
 from tso_level3.quality.verdict import Signs, verdict_of
 from tso_level3.summary.facts import facts
 
-FINE = Signs(100, 0.0, 0.0, 1e-3, 1e-3, 1e3, 0.0, 0.0, False, np.nan, "")
+FINE = Signs(100, 0.0, 0.0, 0.0, 1e-3, 1e-3, 1e3, 0.0, 0.0, False, np.nan, "")
 
 
 def test_a_sound_light_curve_is_good():
@@ -25,6 +25,7 @@ def test_a_sound_light_curve_is_good():
     [
         ({"failed": 0.2}, "doubtful", "20% of the integrations were not measured"),
         ({"failed": 0.9}, "failed", "90% of the integrations"),
+        ({"changed": 0.2}, "doubtful", "in 20% of the integrations it is unlike the template"),
         ({"outside": 0.7}, "failed", "outside the quoted aperture"),
         ({"scatter": 0.34, "expected": 0.3}, "failed", "scatters by 34%"),
         ({"signal": 1.2}, "failed", "no star stands out"),

@@ -26,6 +26,8 @@ _SETTLED = 400_000
 # More departures than this part of the subframe, and than this number, are a change of the image.
 _CHANGED = 0.02
 _CHANGED_PIXELS = 12
+# Before anything is taken out, this part.
+_HOPELESS = 0.2
 # Pixels with more than this part of the template's peak are its core.
 _CORE = 0.1
 # A ray changes no more pixels of the core than this, makes all of them brighter, and where it
@@ -113,9 +115,13 @@ def find_and_fit(
         hits = Bad.of(beyond)
         del beyond
         outlier[hits.frame] = True
-        rows = np.unique(hits.frame[hits.pixel < n_fit])
+        rows, count = np.unique(hits.frame[hits.pixel < n_fit], return_counts=True)
         bad = given.join(_drop(hits, rows))
         outlier[rows] = False
+        # What a ray spoils is found again when it is taken out; this much is no ray's work.
+        hopeless = (count > _HOPELESS * n_fit) | template.lost
+        changed[rows[hopeless]] = True
+        rows = rows[~hopeless]
         # In parts, each of which is copied some times.
         step = max(1, _SETTLED // images.shape[1])
         for some in (rows[first : first + step] for first in range(0, rows.size, step)):

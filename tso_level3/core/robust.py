@@ -84,11 +84,11 @@ def without_slope(steps: np.ndarray) -> np.ndarray:
     steps = np.array(steps, dtype=float)
     if np.isfinite(steps).sum() < 2 * _SLOPE + 2:
         return steps
-    out = np.full(len(steps), np.nan)
-    mean = np.convolve(steps, np.full(_SLOPE, 1.0 / _SLOPE), "valid")
     half = _SLOPE // 2
-    out[half:-half] = (steps[half:-half] - mean) / np.sqrt(1.0 + _SLOPE**-2.0)
-    return out
+    steps[half:-half] -= np.convolve(steps, np.full(_SLOPE, 1.0 / _SLOPE), "valid")
+    steps[:half] = steps[-half:] = np.nan
+    steps /= np.sqrt(1.0 + _SLOPE**-2.0)
+    return steps
 
 
 def point_to_point(values: np.ndarray) -> float:

@@ -167,14 +167,16 @@ def judge(
     row = judged(found.psf[:, 2], {"total": variance, **_psf_parts(plan)})
     rows.append({"kind": "psf", **nothing, **row})
     curves = (np.where(use, _curve(found, plan, k), np.nan) for k in range(len(rows)))
-    scatter = np.array([row["scatter"] for row in rows])
+    scatter = np.array([own.plain for own in scatters])
     jumped = jump_variance(curves, scatter, _jumps(found, plan, wish, use), hour)
-    _score(rows, jumped, np.stack(means), max(size // 2, 1))
+    _score(rows, scatter, jumped, np.stack(means), max(size // 2, 1))
     _check_response(rows, found, plan, use)
     picked = choose(rows, plan.radii, wish, n)
     best, chosen = picked.best, rows[picked.best]
     if wish.choose and n >= LEAST:
-        chosen["scatter"] = stated_scatter(scatters, rows, picked)
+        # The slopes of a transit are in the differences of which it is made.
+        slopes = chosen["scatter_raw"] / scatters[best].plain if scatters[best].plain > 0 else 1.0
+        chosen["scatter"] = stated_scatter(scatters, rows, picked) * slopes
         with np.errstate(invalid="ignore", divide="ignore"):
             chosen["ratio"] = np.divide(chosen["scatter"], chosen["expected"])
     quoted_flux = _curve(found, plan, best)
@@ -219,18 +221,26 @@ def _too_quiet(row: dict, plan: Plan, n: int) -> str:
 def _jumps(found: Measurement, plan: Plan, wish: Wish, use: np.ndarray) -> list[int]:
     """Find where apertures of different size, or aperture and fit, step against each other."""
     near = int(np.argmin(np.abs(plan.radii - wish.radius)))
-    own = _curve(found, plan, near)
-    others = [_curve(found, plan, len(plan.radii) - 1), _curve(found, plan, 0), found.psf[:, 2]]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ratios = [other / own for other in others]
-    # Apertures that hold the whole frame are the same.
-    ratios = [part for part in ratios if np.isfinite(part).any() and np.nanstd(part) > 1e-12]
-    return jumps_in(np.stack(ratios, axis=1), use) if ratios else []
+    own, ratios = _curve(found, plan, near), []
+    for row in (len(plan.radii) - 1, 0, None):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            ratio = (found.psf[:, 2] if row is None else _curve(found, plan, row)) / own
+        # Apertures that hold the whole frame are the same.
+        if np.isfinite(ratio).any() and np.nanstd(ratio) > 1e-12:
+            ratios.append(ratio)
+    if not ratios:
+        return []
+    # Of a long exposure each series counts.
+    del own, ratio
+    series = np.stack(ratios, axis=1)
+    ratios.clear()
+    return jumps_in(series, use)
 
 
-def _score(rows: list[dict], jumped: np.ndarray, means: np.ndarray, size: int) -> None:
+def _score(
+    rows: list[dict], scatter: np.ndarray, jumped: np.ndarray, means: np.ndarray, size: int
+) -> None:
     """Score every row: its scatter, and what red noise and steps add beyond the best's."""
-    scatter = np.array([row["scatter"] for row in rows])
     excess, doubt = red_excess(means, scatter, size)
     total = scatter**2 + 0.5 * excess + jumped
     fine = np.array([row["rejected"] != _OVERLAPS for row in rows]) & (scatter > 0)

@@ -151,7 +151,7 @@ def stated_scatter(scatters: list[Scatter], rows: list[dict], picked: Picked) ->
         The relative scatter.
     """
     scores, errors = (np.array([row[key] for row in rows], float) for key in ("score", "score_err"))
-    white = np.array([item.raw for item in scatters]) ** 2
+    white = np.array([item.plain for item in scatters]) ** 2
     total = number = 0.0
     for k in range(len(scatters[0].own)):
         others = np.array([item.others[k] for item in scatters])

@@ -53,6 +53,9 @@ class Scatter:
     others, own, number : ndarray, (5,)
         For each fifth of the time the variance that the other fifths say, the sum of its own,
         and of how many differences.
+    plain : float
+        Scatter by first differences as they are: light curves of one star, which share the slope
+        of a transit, are compared by it, since it is less uncertain than `raw`.
     """
 
     raw: float
@@ -65,6 +68,7 @@ class Scatter:
     others: np.ndarray
     own: np.ndarray
     number: np.ndarray
+    plain: float = np.nan
 
 
 @dataclass(frozen=True, eq=False)
@@ -300,20 +304,19 @@ def scatter_about(flux: np.ndarray, centres: Centres, use: np.ndarray, size: int
     follows, spread, known = centres.followed(relative, good)
     clean = relative - follows
     # The ingress of a transit is a slope.
-    flat = without_slope(step)
-    raw = deviation(flat) / np.sqrt(2)
+    raw, plain = (deviation(part) / np.sqrt(2) for part in (without_slope(step), step))
     fine = deviation(without_slope(np.diff(clean))) / np.sqrt(2)
     coarse = bins(relative, size)
     # Second differences: neither a trend nor the steep sides of a transit count.
     binned = robust(np.diff(coarse, n=2)) / np.sqrt(6)
     n = int(good.sum())
     white = raw / np.sqrt(size)
-    error = raw * _DIFFERENCE_ERROR / np.sqrt(n)
+    error = plain * _DIFFERENCE_ERROR / np.sqrt(n)
     # Regression on two axes follows the noise by chance.
     chance = 2.0 * fine**2 / max(known, 1)
     pointing = np.sqrt(max(np.var(follows[good]) - chance * spread, 0.0))
     numbers = (raw, fine, pointing, binned, white, float(error))
-    return Scatter(*numbers, np.diff(clean), *_folded(flat, np.sqrt(2) * raw))
+    return Scatter(*numbers, np.diff(clean), *_folded(step, np.sqrt(2) * plain), plain)
 
 
 def _folded(steps: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

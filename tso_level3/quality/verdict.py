@@ -28,8 +28,9 @@ class Signs:
     ----------
     n : int
         Integrations.
-    failed, outside : float
-        Parts of them that were not measured, and where the star is outside the quoted aperture.
+    failed, outside, changed : float
+        Parts of them that were not measured, where the star is outside the quoted aperture, and
+        whose image departs from the template.
     scatter, expected : float
         Relative scatter of the quoted flux, measured and expected; NaN where not known.
     signal : float
@@ -47,6 +48,7 @@ class Signs:
     n: int
     failed: float
     outside: float
+    changed: float
     scatter: float
     expected: float
     signal: float
@@ -106,6 +108,11 @@ def verdict_of(signs: Signs) -> Verdict:
     ):
         if part > _SOME:
             (fatal if part > _MOST else grave).append(f"{part:.0%} of the integrations {what}")
+    if signs.changed > _SOME:
+        grave.append(
+            f"the star's image changes: in {signs.changed:.0%} of the integrations it is unlike the"
+            " template, and no cosmic rays are taken out"
+        )
     if signs.n >= _LEAST and signs.scatter > _LOST:
         fatal.append(f"the flux scatters by {signs.scatter:.0%} from integration to integration")
     if signs.signal < _FAINTEST:
