@@ -25,7 +25,7 @@ __all__ = [
 
 _HOUR_MINUTES = 60.0
 # Bins of red noise, in halves of ten minutes: from ten minutes to most of an hour.
-_SCALES = (2, 4, 8)
+_SCALES = (2, 4, 8, 12)
 # A change that most light curves have, and by more than so many errors, is of the star.
 _COMMON = 4.0
 # Red noise counts beyond so many of its standard errors, on so many independent bins or more.
