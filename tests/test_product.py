@@ -865,6 +865,13 @@ def test_noise_of_a_selection_in_transit(result):
     assert inside.apertures["scatter_regressed"][1] == pytest.approx(NOISE, rel=0.5)
 
 
+def test_a_text_is_no_time(model):
+    # used to end in a RecursionError
+    for call in (lambda: model.detrended(window="60000,60001"), lambda: model.between("a", "b")):
+        with pytest.raises(ValueError, match="found, expected times: days as numbers"):
+            call()
+
+
 def test_no_row_left(model):
     with pytest.raises(ValueError, match="expected some of the 200 rows"):
         _ = model[500:600]

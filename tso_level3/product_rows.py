@@ -47,8 +47,10 @@ def days(value: Any, scale: str) -> float | list[float]:
     Raises
     ------
     ValueError
-        Times are given, and the product has none.
+        Times are given, and the product has none; or a text is.
     """
+    if isinstance(value, str):
+        raise ValueError(f"{value!r} found, expected times: days as numbers, or astropy times")
     if hasattr(value, "mjd"):
         if scale not in TIME_SCALES:
             raise ValueError("a time found, expected integration numbers: the product has no times")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.trials import exposure_of, simulated
-from tso_level3.core.noise import from_errors, from_parts, robust_scatter
+from tso_level3.core.noise import from_errors, from_parts
 from tso_level3.core.noise_in_time import from_frames
 from tso_level3.flags import Flag
 from tso_level3.run import run
@@ -159,12 +159,3 @@ def test_error_of_one_frame_in_another_unit_is_not_known():
     two = simulated("F210M", n_int=2, seed=22)
     exposure = dataclasses.replace(exposure_of(two, errors=False), unit="Jy")
     assert (run(exposure, Settings()).light_curve["aperture_flux_err"] > 0).all()
-
-
-def test_robust_scatter_with_missing_values():
-    rng = np.random.default_rng(3)
-    values = 3.0 * rng.standard_normal((4000, 3))
-    values[:40, 0], values[:100, 1], values[:, 2] = 1e6, np.nan, np.nan
-    found = robust_scatter(values)
-    np.testing.assert_allclose(found[:2], [3.0, 3.0], rtol=0.1)
-    assert np.isnan(found[2])

@@ -11,13 +11,11 @@ import numpy as np
 
 from tso_level3.core.nonnegative import nonnegative
 from tso_level3.core.plan import Noise
-from tso_level3.core.robust import MAD
 
 __all__ = [
     "column_median",
     "from_errors",
     "from_parts",
-    "robust_scatter",
     "with_changes",
 ]
 
@@ -35,27 +33,6 @@ _TIMES = 3
 _ISOLATED = 10
 # Values that are worked on together: copies of a whole sample would fill the memory.
 _BLOCK = 250_000
-
-
-def robust_scatter(residuals: np.ndarray) -> np.ndarray:
-    """Estimate the standard deviation of columns by the median absolute deviation.
-
-    Parameters
-    ----------
-    residuals : ndarray, (n, k)
-        Values; NaN for missing ones.
-
-    Returns
-    -------
-    ndarray, (k,)
-        Standard deviations of normal noise; NaN where nothing is known.
-    """
-    out = np.empty(residuals.shape[1])
-    step = max(1, _BLOCK // max(len(residuals), 1))
-    for first in range(0, len(out), step):
-        part = residuals[:, first : first + step]
-        out[first : first + step] = column_median(np.abs(part - column_median(part)))
-    return MAD * out
 
 
 def column_median(values: np.ndarray) -> np.ndarray:
