@@ -38,6 +38,8 @@ _BLOCK = 250_000
 _TURNS = 4
 # A star that moves by more than this [pix] is followed frame by frame from the start.
 _DRIFTING = 0.6
+# Frames in which the star is looked for before all are.
+_TRIED = 16
 # A defect moves the kernel's place, from which other defects are seen.
 _PATTERN_ROUNDS = 3
 
@@ -419,11 +421,19 @@ class TemplateBuilder:
             np.arange(fit.y, fit.y + fit.ny),
             good,
         )
-        peaks = correlator.peaks(part, np.zeros(len(part)), np.zeros(len(part)))
-        shifts = np.stack([peaks.x, peaks.y], axis=1)
-        known = np.isfinite(shifts).all(axis=1)
-        if np.mean(known) < 0.5:
-            # Most frames have no star near it: to follow it takes long, and leads nowhere.
+
+
+        def found(rows: np.ndarray) -> np.ndarray:
+            peaks = correlator.peaks(rows, np.zeros(len(rows)), np.zeros(len(rows)))
+            return np.stack([peaks.x, peaks.y], axis=1)
+
+        def without_star(shifts: np.ndarray) -> bool:
+            return np.isfinite(shifts).all(axis=1).mean() < 0.5
+
+        # To follow a star that most frames do not have near here takes long, and leads nowhere.
+        if without_star(found(part[:: -(-len(part) // _TRIED)])) or without_star(
+            shifts := found(part)
+        ):
             self.starless = True
             return None
         if np.diff(np.nanpercentile(shifts, [2, 98], axis=0), axis=0).max() < _DRIFTING:

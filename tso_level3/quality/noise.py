@@ -221,7 +221,9 @@ class Centres:
             without memory.
         """
         if self._good is None or not np.array_equal(good, self._good):
-            moved = self.places - np.nanmedian(self.places[good], axis=0)
+            known = np.isfinite(self.places).all(axis=1) & good
+            middle = np.median(self.places[known], axis=0) if known.any() else 0.0
+            moved = self.places - middle
             self._good, self._about = good, (moved, _spread(moved[good], self.motion))
         return self._about
 
@@ -340,10 +342,12 @@ def _folded(steps: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray, np
 
 def _spread(moved: np.ndarray, motion: np.ndarray) -> float:
     """Variance of the centres over that of their steps, twice: 1 for motion without memory."""
-    steps = np.nanvar(motion, axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ratio = 2.0 * np.nanvar(moved, axis=0) / steps
-    ratio = ratio[np.isfinite(ratio)]
+    steps = motion[np.isfinite(motion).all(axis=1)]
+    moved = moved[np.isfinite(moved).all(axis=1)]
+    if min(len(steps), len(moved)) < 2:
+        return 0.0
+    size = steps.var(axis=0)
+    ratio = 2.0 * moved.var(axis=0)[size > 0] / size[size > 0]
     return float(ratio.mean()) if ratio.size else 0.0
 
 
