@@ -127,21 +127,29 @@ def test_patterns_shift_no_depth_of_webb(name, kind, shared_data):
 
 
 def test_patterns_shift_no_depth_of_a_weak_lens(shared_data):
-    # used to be 14 errors by the fit for dead and hot pixels
+    # used to be 14 errors by the fit for dead and hot pixels, and 3.4 for the flat of 2 %
     file, optics = OPTICS["WLP8"]
     shape = (170, 170)
     psf = stpsf(shared_data / "stpsf" / file)
     at = (84.6, 84.3)
-    for response, hot in (defects(3, shape), uneven(0.005, 4, shape)):
+    peak = 2e7 * psf(*at, shape).max()
+    cases = (
+        (defects(3, shape), 0.3),
+        (uneven(0.005, 4, shape), 0.3),
+        (uneven(0.02, 5, shape), 1.0),
+    )
+    for (response, hot), ratio in cases:
         runs = []
-        for pattern in ({}, {"response": response, "hot": hot * 2e7 * psf(*at, shape).max()}):
-            sky = 0.3 * 2e7 * psf(*at, shape).max()
+        for pattern in ({}, {"response": response, "hot": hot * peak}):
+            sky = ratio * peak
             made = night(psf, 2e7, sky, n=60, shape=shape, at=at, seed=2, **pattern)
             found = measured(made, optics, radii=(55, 65)).light_curve
             curves = [found["psf_flux"], *found["aperture_flux"].T]
             runs.append(np.array([made.depth_of(curve) for curve in curves]))
         shift = (runs[1][:, 0] - runs[0][:, 0]) / runs[0][:, 1]
-        assert np.all(np.abs(shift) < 0.45)
+        assert abs(shift[0]) < 0.2
+        # One pattern's sum in so large an aperture is as good as random.
+        assert np.all(np.abs(shift[1:]) < 0.45)
 
 
 @pytest.mark.parametrize("drift", [0.0, 2.0])

@@ -422,7 +422,6 @@ class TemplateBuilder:
             good,
         )
 
-
         def found(rows: np.ndarray) -> np.ndarray:
             peaks = correlator.peaks(rows, np.zeros(len(rows)), np.zeros(len(rows)))
             return np.stack([peaks.x, peaks.y], axis=1)

@@ -16,7 +16,15 @@ import numpy as np
 
 from tso_level3.core.template import Bad, Template, fit_frames
 
-__all__ = ["AMPLIFIER_WIDTH", "RowNoise", "offsets_of", "remove_flicker", "row_groups", "trained"]
+__all__ = [
+    "AMPLIFIER_WIDTH",
+    "RowNoise",
+    "excess",
+    "offsets_of",
+    "remove_flicker",
+    "row_groups",
+    "trained",
+]
 
 #: Columns that one output amplifier reads in a frame of the detector's full width.
 AMPLIFIER_WIDTH = 512
@@ -148,6 +156,40 @@ def offsets_of(residuals: np.ndarray, rows: RowNoise, limit: np.ndarray) -> np.n
     return np.where(count >= _LEAST, mean, np.nan)
 
 
+def excess(rows: RowNoise, offsets: np.ndarray) -> np.ndarray:
+    """Compute how much more the offsets vary than their noise.
+
+    Parameters
+    ----------
+    rows : RowNoise
+        The groups.
+    offsets : ndarray, (n, n_groups)
+        Means of a sample of frames; NaN where unknown.
+
+    Returns
+    -------
+    ndarray, (2,)
+        Their variance, and half the mean square of the differences of neighbours, each beyond the
+        noise, in the unit of the pixels squared; at least 0.
+    """
+    known = np.isfinite(offsets) & np.isfinite(rows.noise)
+    both = known[:, 1:] & known[:, :-1]
+    if not both.any():
+        return np.zeros(2)
+    noise, values = np.where(np.isfinite(rows.noise), rows.noise, 0.0), _changes(offsets, known)
+    all_of_it = (values**2 - noise)[known].mean()
+    rough = 0.5 * (np.diff(values, axis=1) ** 2 - (noise[1:] + noise[:-1]))[both].mean()
+    return np.maximum([all_of_it, rough], 0.0)
+
+
+def _changes(offsets: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Take out what the groups of a frame have in common, and what all frames have in common."""
+    values = np.where(known, _centered(offsets), 0.0)
+    # What all frames have in common is part of the template, not noise.
+    usual = values.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    return np.where(known, values - usual, 0.0)
+
+
 def trained(rows: RowNoise, offsets: np.ndarray) -> RowNoise:
     """Learn how large the offsets are, and how alike neighbours are.
 
@@ -168,10 +210,7 @@ def trained(rows: RowNoise, offsets: np.ndarray) -> RowNoise:
     Rybicki & Press 1992, doi:10.1086/171845.
     """
     known = np.isfinite(offsets) & np.isfinite(rows.noise)
-    values = np.where(known, _centered(offsets), 0.0)
-    # What all frames have in common is part of the template, not noise.
-    usual = values.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-    values = np.where(known, values - usual, 0.0)
+    values = _changes(offsets, known)
     product, pairs = values.T @ values, known.astype(float).T @ known
     noise = np.where(np.isfinite(rows.noise), rows.noise, 0.0)
     product[np.diag_indices_from(product)] -= noise * np.diag(pairs)

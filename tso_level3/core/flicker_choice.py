@@ -12,6 +12,7 @@ import numpy as np
 from tso_level3.core.flicker import (
     AMPLIFIER_WIDTH,
     RowNoise,
+    excess,
     offsets_of,
     remove_flicker,
     residuals_of,
@@ -36,6 +37,9 @@ _ROUNDS = 2
 # standard errors, on so many of them at least.
 _CHANCE = 4.0
 _FEW = 20
+# How much more rows vary than columns, and neighbouring ones, where it is noise of the rows. In
+# images that change neither stands out, and in elongated ones not both.
+_ROWS_ALONE = np.array([1.5, 3.0])
 # Frames, and pixels of all of them, by which rows are told to differ.
 _FRAMES, _VALUES = 10, 500_000
 
@@ -111,8 +115,14 @@ def rows_differ(plan: Plan, pixels: Any, scale: float | np.ndarray) -> bool:
     rows = _groups(plan, amps=False)
     if not np.isfinite(rows.noise).any():
         return False
-    offsets = offsets_of(residuals_of(work, bad, plan.template), rows, plan.noise.limit)
-    return bool(trained(rows, offsets).gain.any())
+    residuals = residuals_of(work, bad, plan.template)
+    offsets = offsets_of(residuals, rows, plan.noise.limit)
+    if not trained(rows, offsets).gain.any():
+        return False
+    columns = _groups(plan, amps=False, columns=True)
+    across = offsets_of(residuals, columns, plan.noise.limit)
+    # A changing image of the star gives columns offsets as well as rows.
+    return bool(np.all(excess(rows, offsets) > _ROWS_ALONE * excess(columns, across)))
 
 
 def _amplifiers_differ(plan: Plan, values: np.ndarray) -> bool:
@@ -152,10 +162,11 @@ def _gaps(plan: Plan, values: np.ndarray) -> tuple[Bad, np.ndarray]:
     return Bad.of(missing), np.nan_to_num(values, nan=0.0)
 
 
-def _groups(plan: Plan, *, amps: bool) -> RowNoise:
+def _groups(plan: Plan, *, amps: bool, columns: bool = False) -> RowNoise:
     noise, layout = plan.noise, plan.layout
     outside = (noise.star <= noise.rest) & ~plan.dead
-    return row_groups(layout.columns, layout.rows, outside, noise.total, amps=amps)
+    places = (layout.rows, layout.columns) if columns else (layout.columns, layout.rows)
+    return row_groups(*places, outside, noise.total, amps=amps)
 
 
 def _corrected(

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 _MANY_CONSTANT = 0.2
 # Values in this part of the frames, all at the largest there is, are saturated.
 _SATURATES = 0.05
+# Terms of the linear model that are the star's.
+_SHAPES = 6
 # Pixels that are measured together.
 _BLOCK = 1_000_000
 
@@ -259,17 +261,24 @@ def _levels(
     """Find what of the template in each ring is sky: all but the star's wings.
 
     The template's zero is the annulus of the mean image, wings included. A computed kernel knows
-    the wings; without one the background holds them, as it does in every other tool.
+    the wings; without one the background holds them, as it does in every other tool, and what the
+    terms of motion and width put there.
     """
     statistic = np.mean if stat == "mean" else np.median
     wings = np.zeros_like(image)
+    levels = np.zeros((_SHAPES, len(rings)))
     if sample.kernel.kind in ("jwst", "stpsf", "file"):
         box, layout = sample.layout.box, sample.layout
         u = np.arange(box.nx) + box.x - template.x
         v = np.arange(box.ny) + box.y - template.y
         wings = template.flux * sample.kernel.evaluate(u, v).reshape(-1)[layout.index]
+    else:
+        shapes = template.node((0, 0)).terms[:_SHAPES]
+        for k, r in enumerate(rings):
+            levels[:, k] = shapes[:, r].sum(axis=1) / max(r.size, 1)
     # Pixel by pixel: the median of skewed wings on a sky with a gradient is not the sum of medians.
-    return np.array([statistic(image[r] - wings[r]) if r.size else 0.0 for r in rings])
+    levels[0] = [statistic(image[r] - wings[r]) if r.size else 0.0 for r in rings]
+    return levels
 
 
 def _inside(layout: Layout, template: Template, reach: float) -> bool:

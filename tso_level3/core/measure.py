@@ -266,9 +266,9 @@ def _backgrounds(values: np.ndarray, repaired: Repaired, plan: Plan) -> list[Bac
             for ring in how.rings
         ]
     constant = fit.coefficients[:, 6] if plan.template.constant else np.zeros(n)
-    added = [constant + fit.flux * level for level in how.levels]
+    held = fit.coefficients[:, : len(how.levels)] @ how.levels + constant[:, None]
     return backgrounds_of(
-        repaired.residuals, added, repaired.bad, how.rings, stat=how.stat, scatter=how.scatter
+        repaired.residuals, held.T, repaired.bad, how.rings, stat=how.stat, scatter=how.scatter
     )
 
 

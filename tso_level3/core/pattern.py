@@ -171,8 +171,6 @@ def _uneven_sky(
     other = (max(error, _LEAST_ERROR) * bright) ** 2 + variance
     other += (_FINE * ndimage.maximum_filter(np.abs(smooth), 3)) ** 2
     share = uneven**2 * sky * light / (own + other)
-    # The kernel's error has a sign of its own: unless the pattern is more, all is the star's.
-    share *= np.clip(1.0 - other / own, 0.0, 1.0)
     mine = np.maximum(_star_like(smooth, bright), star / (star + _LIT * star.max() + 1e-300))
     found = np.where(good, smooth * (1.0 - mine) + away * share, 0.0)
     # What is alike in many pixels is sky, or the star's wings.

@@ -184,8 +184,8 @@ class BackgroundPlan:
         Clipping [sigma].
     rings : tuple of ndarray
         For each annulus the places of its used pixels in the layout's order, clipped in space.
-    levels : ndarray, (n_annuli,)
-        The statistic of the template in each ring, which is scaled with the star.
+    levels : ndarray, (6, n_annuli)
+        What of the template, and of its derivatives, each ring holds beside the star's wings.
     scatter : ndarray, (n_annuli,), or None
         Standard deviation of a ring's pixels where the frames are too few to show it: their
         residuals are those of their own mean.
