@@ -32,13 +32,13 @@ from common import (
     write_json,
 )
 
+from tso_level3.config.settings import Settings
 from tso_level3.core.measure import measure
 from tso_level3.core.plan import Measurement, Plan
 from tso_level3.core.template import Bad, fit_frames
-from tso_level3.core.zero_point import place_kernel
-from tso_level3.executors import one_thread
-from tso_level3.first_look import first_look
-from tso_level3.settings import Settings
+from tso_level3.planning.plan_exposure import first_look
+from tso_level3.planning.zero_point import place_kernel
+from tso_level3.utils.threads import one_thread
 
 log = logging.getLogger("centres")
 

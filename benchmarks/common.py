@@ -14,8 +14,8 @@ import numpy as np
 from astropy.io import fits
 from scipy import ndimage
 
-from tso_level3.frames import Box, Exposure, Optics, Pixels, Segment, Times
-from tso_level3.psf.empirical import fill_missing
+from tso_level3.datatypes import Box, Exposure, Optics, Pixels, Segment, Times
+from tso_level3.planning.empirical import fill_missing
 from tso_level3.psf.kernel import Kernel
 from tso_level3.quality.crlb import Bound, crlb
 from tso_level3.simulate import Scene, build_scene, simulate_frames, simulation

@@ -20,12 +20,12 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 
-from tso_level3.frames import Exposure, Optics, Result, Segment, Times
+from tso_level3.config.settings import Settings
+from tso_level3.datatypes import Exposure, Optics, Result, Segment, Times
 from tso_level3.psf import bands, pupil
 from tso_level3.psf.kernel import jwst_kernel
 from tso_level3.readers.arrays import ArrayFrames
-from tso_level3.run import run
-from tso_level3.settings import Settings
+from tso_level3.run.measure import run
 from tso_level3.simulate import Simulation, Tilt, simulate_arrays, simulation
 
 SIDE = 100

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tso_level3.settings import Settings
+from tso_level3.config.settings import Settings
 from tso_level3.simulate import simulate_files, simulation
 
 #: Chosen before any result was seen.

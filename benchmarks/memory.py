@@ -79,7 +79,7 @@ def _imports() -> None:
     import numpy as np
 
     import tso_level3
-    from tso_level3.settings import Settings
+    from tso_level3.config.settings import Settings
 
     y, x = np.mgrid[:40, :40]
     star = 1e4 * np.exp(-0.5 * ((x - 20) ** 2 + (y - 20) ** 2))
@@ -93,9 +93,9 @@ def one(path: str, side: int) -> dict[str, float]:
     """Measure a file by its path and save the product."""
     from jobs import JOBS
 
-    from tso_level3 import product
-    from tso_level3.readers.front import open_exposure
-    from tso_level3.run import run
+    from tso_level3.product import model as product
+    from tso_level3.readers.open import open_exposure
+    from tso_level3.run.measure import run
 
     _imports()
     job = JOBS["W1"]
@@ -124,8 +124,8 @@ def opened(path: str) -> dict[str, float]:
     from jobs import JOBS
     from peers import open_cube_model
 
-    from tso_level3.readers.front import open_exposure
-    from tso_level3.run import run
+    from tso_level3.readers.open import open_exposure
+    from tso_level3.run.measure import run
 
     _imports()
     model = open_cube_model(Path(path))
@@ -143,8 +143,8 @@ def wide(n_int: int, shape: tuple[int, int]) -> dict[str, float]:
     from astropy.io import fits
     from jobs import JOBS
 
-    from tso_level3.readers.front import open_exposure
-    from tso_level3.run import run
+    from tso_level3.readers.open import open_exposure
+    from tso_level3.run.measure import run
 
     _imports()
     ny, nx = shape

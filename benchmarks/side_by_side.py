@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 from common import MACHINE, Case, make_case, settings_of, write_json
 
+from tso_level3.config.settings import Settings
 from tso_level3.core.aperture import overlap
-from tso_level3.core.robust import robust
 from tso_level3.quality.detrend import detrend
-from tso_level3.run import run
-from tso_level3.settings import Settings
+from tso_level3.run.measure import run
 from tso_level3.simulate import Tilt
+from tso_level3.utils.stats import robust
 
 DEPTH = 0.01
 #: The official step's own defaults where no parameter reference is found.

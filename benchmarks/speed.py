@@ -30,12 +30,14 @@ from jobs import Job, jobs_of
 from peers import PEERS, Frames, installed, open_cube_model, silence
 from stages import Stages
 
-from tso_level3 import batches, product, run
-from tso_level3.readers.front import open_exposure
+from tso_level3.product import model as product
+from tso_level3.readers.open import open_exposure
+from tso_level3.run import batches
+from tso_level3.run import measure as run
 
 OWN = {"fixed centre": {}, "moving centre": {"moving_centroid": True}}
 ALL = "official step, all radii"
-#: What is done once a run, and what these parts are called in `tso_level3.run`.
+#: What is done once a run, and what these parts are called in `tso_level3.run.measure`.
 ONCE = {"first look": "first_look", "integrations": "_measure_all", "judge": "judge"}
 
 

@@ -11,14 +11,14 @@ from types import FunctionType, TracebackType
 from typing import Any
 
 #: What is timed: functions and methods that are defined in these.
-ROOMS = ("tso_level3.core.", "tso_level3.readers.stream", "tso_level3.batches")
+ROOMS = ("tso_level3.core.", "tso_level3.readers.fits.raw_frames", "tso_level3.run.batches")
 
 
 class Stages:
     """While the context lasts, every function's own time is added up.
 
     Time spent in another timed function counts there; time spent in NumPy counts for the function
-    that called it. Only what happens below `tso_level3.batches.work` is counted.
+    that called it. Only what happens below `tso_level3.run.batches.work` is counted.
     """
 
     def __init__(self) -> None:

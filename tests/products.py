@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 
 from tso_level3.columns import APERTURES, EVENTS, GRID, LIGHT_CURVE
+from tso_level3.config.settings import Settings
+from tso_level3.datatypes import Picture, Result
 from tso_level3.flags import Flag
-from tso_level3.frames import Picture, Result
-from tso_level3.settings import Settings
 
 RADII = np.array([2.0, 3.0, 4.5, 6.0])
 FLUX = 2.5e-3

@@ -81,7 +81,7 @@ def forget():
     """Empty what CRDS and this package remember of the cache and the server in this process."""
     from crds.core import utils
 
-    from tso_level3 import crds_optional
+    from tso_level3.stpipe import crds as crds_optional
 
     utils.clear_function_caches()
     crds_optional._failed.clear()

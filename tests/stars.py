@@ -4,13 +4,13 @@ import dataclasses
 
 import numpy as np
 
+from tso_level3.config.settings import Settings
 from tso_level3.core.measure import measure
 from tso_level3.core.plan import Measurement
-from tso_level3.first_look import first_look
-from tso_level3.frames import Exposure, Optics, Segment, Times
+from tso_level3.datatypes import Exposure, Optics, Segment, Times
+from tso_level3.planning.plan_exposure import first_look
 from tso_level3.quality.crlb import crlb
 from tso_level3.readers.arrays import ArrayFrames
-from tso_level3.settings import Settings
 from tso_level3.simulate import simulate_arrays, simulation
 
 

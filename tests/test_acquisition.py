@@ -7,10 +7,10 @@ import pytest
 from astropy.io import fits
 
 import tso_level3
-from tso_level3.acquisition import BY_CHANCE, find_star
-from tso_level3.parsfiles import parameters
-from tso_level3.readers.front import open_exposure
-from tso_level3.settings import Settings
+from tso_level3.config.parameter_files import parameters
+from tso_level3.config.settings import Settings
+from tso_level3.planning.acquisition import BY_CHANCE, find_star
+from tso_level3.readers.open import open_exposure
 
 Y, X = np.mgrid[:80, :80]
 

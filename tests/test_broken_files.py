@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from tests.readers import samples
-from tso_level3.frames import Box
-from tso_level3.readers.front import open_exposure
-from tso_level3.settings import Settings
+from tso_level3.config.settings import Settings
+from tso_level3.datatypes import Box
+from tso_level3.readers.open import open_exposure
 
 SAMPLE = 15  # damaged files of each kind that are tried by default
 SECONDS = 20

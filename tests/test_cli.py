@@ -21,11 +21,12 @@ from astropy.table import Table
 
 import tso_level3
 from tests import level2, small_crds
-from tso_level3 import cli, exports
 from tso_level3.commands import common, measure, parameter_file, simulate
-from tso_level3.product import TSOLightCurveModel
-from tso_level3.product import open as open_product
-from tso_level3.settings import Settings, fields_of
+from tso_level3.commands import main as cli
+from tso_level3.config.settings import Settings, fields_of
+from tso_level3.product import exports
+from tso_level3.product.model import TSOLightCurveModel
+from tso_level3.product.model import open as open_product
 from tso_level3.simulate import simulate_files, simulation, visit
 
 ROOT = "jw09999001001_04101_00001"
@@ -75,7 +76,7 @@ def names_in(folder="."):
 
 def started(*arguments, **options):
     """The command in a process of its own."""
-    command = [sys.executable, "-m", "tso_level3.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "tso_level3.commands.main", *map(str, arguments)]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
     )
@@ -164,7 +165,7 @@ def caught(monkeypatch):
         seen.append(settings)
         raise ValueError("stopped")
 
-    monkeypatch.setattr("tso_level3.run.measure", stop)
+    monkeypatch.setattr("tso_level3.run.measure.measure", stop)
     return seen
 
 
@@ -299,7 +300,7 @@ def test_the_section_of_a_pipeline(caught, capsys):
 
 
 def test_a_file_that_strun_saved(caught, capsys):
-    from tso_level3.step import TSOPhotometryStep
+    from tso_level3.stpipe.step import TSOPhotometryStep
 
     names = set(TSOPhotometryStep.load_spec_file())
     fields = {item.name for item in fields_of()}
@@ -403,14 +404,14 @@ def test_debug_shows_where(capsys):
 
 
 def test_a_fault_of_ours_is_named_as_such(monkeypatch, capsys):
-    monkeypatch.setattr("tso_level3.run.measure", lambda *a, **k: {}["key"])
+    monkeypatch.setattr("tso_level3.run.measure.measure", lambda *a, **k: {}["key"])
     status, _, err = run(capsys, "measure", "x.fits")
     assert status == 1 and "KeyError" in err and "--debug" in err and len(err.splitlines()) == 1
 
 
 def test_verbose_shows_the_log(files, capsys):
     err = run(capsys, "measure", files.segments[0], "-v")[2]
-    assert "tso_level3.first_look INFO: Star at" in err
+    assert "tso_level3.planning.plan_exposure INFO: Star at" in err
     assert "INFO" not in run(capsys, "measure", files.segments[0])[2]
 
 
@@ -451,7 +452,7 @@ def test_ctrl_c(tmp_path):
 def test_a_reader_that_goes_away(product):
     read, write = os.pipe()
     os.close(read)
-    command = [sys.executable, "-m", "tso_level3.cli", "info", str(product)]
+    command = [sys.executable, "-m", "tso_level3.commands.main", "info", str(product)]
     answer = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
     os.close(write)
     assert (answer.returncode, answer.stderr) == (141, "")
@@ -697,7 +698,7 @@ def test_bars_on_a_terminal(files, monkeypatch, capsys):
 
 
 def test_no_bars_elsewhere(monkeypatch):
-    from tso_level3.progress import progress
+    from tso_level3.utils.progress import progress
 
     assert progress("x", 3) is None  # pytest's standard error is a file
     monkeypatch.setattr(sys, "stderr", None)
@@ -746,7 +747,8 @@ def test_lists_with_blanks(typed, name, value, caught, capsys):
 
 def test_files_behind_a_list_stay_files(monkeypatch, capsys):
     seen = []
-    monkeypatch.setattr("tso_level3.run.measure", lambda source, *_, **__: seen.append(source))
+    name = "tso_level3.run.measure.measure"
+    monkeypatch.setattr(name, lambda source, *_, **__: seen.append(source))
     run(capsys, "measure", "--radii", "3", "4", "a_4.fits", "b.fits")
     run(capsys, "measure", "a.fits", "--radii", "3", "4", "--", "5.fits")
     assert seen == [["a_4.fits", "b.fits"], ["a.fits", "5.fits"]]

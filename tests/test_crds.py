@@ -11,10 +11,10 @@ from jwst.tso_photometry import TSOPhotometryStep as JwstStep
 from stdatamodels.jwst.datamodels import CubeModel
 
 from tests import level2, small_crds
-from tso_level3 import crds_optional
-from tso_level3.crds_optional import ask, is_set_up
-from tso_level3.pipeline import TSOLevel3Pipeline
-from tso_level3.step import TSOPhotometryStep
+from tso_level3.stpipe import crds as crds_optional
+from tso_level3.stpipe.crds import ask, is_set_up
+from tso_level3.stpipe.pipeline import TSOLevel3Pipeline
+from tso_level3.stpipe.step import TSOPhotometryStep
 
 PARAMETERS = {"radius": 4.5, "radius_inner": 14.0, "radius_outer": 22.0}
 

@@ -17,12 +17,13 @@ import numpy as np
 import pytest
 
 from tests import level2
-from tso_level3.batches import batches_of
-from tso_level3.executors import crew, mapped, one_thread
-from tso_level3.frames import Box, Times
-from tso_level3.readers.front import open_exposure
-from tso_level3.run import run
-from tso_level3.settings import Settings
+from tso_level3.config.settings import Settings
+from tso_level3.datatypes import Box, Times
+from tso_level3.readers.open import open_exposure
+from tso_level3.run.batches import batches_of
+from tso_level3.run.executors import crew, mapped
+from tso_level3.run.measure import run
+from tso_level3.utils.threads import one_thread
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Small chunks make several batches of a short exposure.
@@ -319,10 +320,10 @@ def test_a_script_without_a_guard_and_workers_without_jwst(path, tmp_path):
         f"""
         import jwst.stpipe
         from concurrent.futures import ProcessPoolExecutor
-        from tso_level3 import executors
-        from tso_level3.readers.front import open_exposure
-        from tso_level3.run import run
-        from tso_level3.settings import Settings
+        from tso_level3.run import executors
+        from tso_level3.readers.open import open_exposure
+        from tso_level3.run.measure import run
+        from tso_level3.config.settings import Settings
 
         print("begun")
         settings = Settings(radii=(3.0,), radius_inner=14.0, radius_outer=24.0, chunk=8)
@@ -345,7 +346,7 @@ def test_a_script_without_a_guard_and_workers_without_jwst(path, tmp_path):
 
 _SLOW = """
 import sys, time
-from tso_level3.frames import Pixels
+from tso_level3.datatypes import Pixels
 
 class Slow:
     def __init__(self, source):
@@ -360,10 +361,10 @@ _INTERRUPTED = """
 import dataclasses, logging, sys
 sys.path.insert(0, {folder!r})
 from slow import Slow
-from tso_level3 import product
-from tso_level3.readers.front import open_exposure
-from tso_level3.run import run
-from tso_level3.settings import Settings
+from tso_level3.product import model as product
+from tso_level3.readers.open import open_exposure
+from tso_level3.run.measure import run
+from tso_level3.config.settings import Settings
 
 class Bar:
     def update(self, n): print("measured", flush=True)
@@ -438,7 +439,8 @@ def test_a_run_that_is_ended_leaves_nothing_behind(path, tmp_path, kind):
 @pytest.mark.parametrize("columns", [0, 100])
 def test_a_bar_on_a_terminal_whatever_size_it_says(columns):
     """Used to be blank where a terminal says that it has no columns, as those of containers do."""
-    code = "from tso_level3.progress import progress as p; b = p('sums', 4); b.update(4); b.close()"
+    code = "from tso_level3.utils.progress import progress as p; "
+    code += "b = p('sums', 4); b.update(4); b.close()"
     master, slave = os.openpty()
     if columns:
         fcntl = pytest.importorskip("fcntl")

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 import tso_level3
+from tso_level3.config.settings import Settings
+from tso_level3.datatypes import Exposure, Optics, Segment, Times
 from tso_level3.flags import DQ_BITS, dq_mask
-from tso_level3.frames import Exposure, Optics, Segment, Times
 from tso_level3.readers.arrays import ArrayFrames
-from tso_level3.run import run
-from tso_level3.settings import Settings
+from tso_level3.run.measure import run
 
 # the bits of jwst.datamodels.dqflags
 STRICT = 1 << 0 | 1 << 1 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14

@@ -11,8 +11,8 @@ from jwst.tso_photometry import TSOPhotometryStep as JwstPhotometryStep
 from stdatamodels.jwst import datamodels
 
 from tests import level2, small_crds
-from tso_level3.product import open as open_product
-from tso_level3.step import TSOPhotometryStep
+from tso_level3.product.model import open as open_product
+from tso_level3.stpipe.step import TSOPhotometryStep
 
 PRODUCT = "jw09999001001_04101_00001_nrca3_phot.asdf"
 
@@ -22,7 +22,7 @@ FORMS = {
     "class": TSOPhotometryStep,
     "instance": lambda: TSOPhotometryStep(radius=4.0),
     "name": "tso_level3.TSOPhotometryStep",
-    "module": "tso_level3.step.TSOPhotometryStep",
+    "module": "tso_level3.stpipe.step.TSOPhotometryStep",
     "call": "tso_level3.TSOPhotometryStep(radius=4)",
     "function": "tests.test_hooks.measure_and_save",
 }
@@ -121,7 +121,7 @@ def test_shell_command_is_a_hook(files, tmp_path):
     script = tmp_path / "measure.py"
     script.write_text(
         "import sys\n"
-        "from tso_level3.step import TSOPhotometryStep\n"
+        "from tso_level3.stpipe.step import TSOPhotometryStep\n"
         "TSOPhotometryStep.call(sys.argv[1], output_file='from_shell', radius=4.0)\n"
     )
     with datamodels.open(files.segments[0]) as model:

@@ -9,8 +9,9 @@ from astropy import units as u
 
 import tso_level3
 from tests import level2
-from tso_level3 import Settings, cli
-from tso_level3.settings import fields_of
+from tso_level3 import Settings
+from tso_level3.commands import main as cli
+from tso_level3.config.settings import fields_of
 
 N, SIDE = 12, 41
 
@@ -53,7 +54,7 @@ def test_a_misspelled_field():
 
 
 def test_a_misspelled_parameter_of_the_step(tmp_path, monkeypatch):
-    from tso_level3.step import TSOPhotometryStep
+    from tso_level3.stpipe.step import TSOPhotometryStep
 
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="raddii: not a parameter, perhaps radii"):
@@ -118,7 +119,7 @@ def test_angles_need_the_pixel_scale(tmp_path):
 
 def test_units_do_not_get_lost_in_the_step(tmp_path, monkeypatch):
     """Used to end in an error that named no parameter."""
-    from tso_level3.step import TSOPhotometryStep
+    from tso_level3.stpipe.step import TSOPhotometryStep
 
     monkeypatch.chdir(tmp_path)
     assert TSOPhotometryStep(radii=[3, 4] * u.pix).settings().radii == (3.0, 4.0)

@@ -21,10 +21,11 @@ _REPEATED = """
 import dataclasses, json, sys
 import numpy as np
 import memory
-from tso_level3 import product, run as runs
-from tso_level3.frames import Times
-from tso_level3.readers.front import open_exposure
-from tso_level3.settings import Settings
+from tso_level3.product import model as product
+from tso_level3.run import measure as runs
+from tso_level3.datatypes import Times
+from tso_level3.readers.open import open_exposure
+from tso_level3.config.settings import Settings
 
 memory._imports()
 settings = Settings(radii=tuple(range(2, 14)), radius_inner=16.0, radius_outer=26.0)
@@ -53,10 +54,10 @@ print(json.dumps([whole, peak_of(of(8000)), peak_of(of(40000))]))
 _WIDE = """
 import json, sys
 import memory
-from tso_level3 import product
-from tso_level3.readers.front import open_exposure
-from tso_level3.run import run
-from tso_level3.settings import Settings
+from tso_level3.product import model as product
+from tso_level3.readers.open import open_exposure
+from tso_level3.run.measure import run
+from tso_level3.config.settings import Settings
 
 memory._imports()
 settings = Settings(radii=(3.0, 20.0, 70.0), radius_inner=80.0, radius_outer=118.0, subframe=41)

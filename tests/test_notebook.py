@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import tso_level3
-from tso_level3.settings import fields_of
+from tso_level3.config.settings import fields_of
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tso_level3.fields import expected
-from tso_level3.settings import fields_of
+from tso_level3.config.fields import expected
+from tso_level3.config.settings import fields_of
 
 PAGE = Path(__file__).parents[1] / "spec" / "parameters.md"
 

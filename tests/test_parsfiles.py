@@ -3,11 +3,11 @@
 import asdf
 import pytest
 
-from tso_level3.frames import Optics
-from tso_level3.modes import mode_of
-from tso_level3.parsfiles import parameters
-from tso_level3.settings import fields_of
-from tso_level3.step import TSOPhotometryStep
+from tso_level3.config.modes import mode_of
+from tso_level3.config.parameter_files import parameters
+from tso_level3.config.settings import fields_of
+from tso_level3.datatypes import Optics
+from tso_level3.stpipe.step import TSOPhotometryStep
 
 MODES = {
     "nircam-focused": (Optics(instrument="NIRCAM", filter="F210M", pupil="CLEAR"), (64, 64)),

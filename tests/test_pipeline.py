@@ -12,11 +12,11 @@ from stdatamodels.jwst import datamodels
 from stpipe import _cmdline
 
 from tests import level2, small_crds
-from tso_level3.pipeline import TSOLevel3Pipeline
-from tso_level3.product import open as open_product
-from tso_level3.settings import fields_of
-from tso_level3.step import TSOPhotometryStep
-from tso_level3.step_errors import StepError
+from tso_level3.config.settings import fields_of
+from tso_level3.product.model import open as open_product
+from tso_level3.stpipe.errors import StepError
+from tso_level3.stpipe.pipeline import TSOLevel3Pipeline
+from tso_level3.stpipe.step import TSOPhotometryStep
 
 ALIAS = "tso_level3"
 COSMIC_RAY = (3, 20, 41)
@@ -257,7 +257,7 @@ def test_precedence(files, tmp_path, monkeypatch):
 
 
 def test_packaged_parameter_file_for_the_step(files, product_name):
-    from tso_level3.parsfiles import parameters
+    from tso_level3.config.parameter_files import parameters
 
     strun(
         ALIAS,

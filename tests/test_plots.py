@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from tests.products import NOISE, make_result
-from tso_level3 import plots
 from tso_level3.flags import Flag
-from tso_level3.product import build
+from tso_level3.product.model import build
+from tso_level3.report import plots
 
 pytest.importorskip("matplotlib", reason="the extra report is not installed")
 
@@ -137,9 +137,9 @@ def test_no_pyplot_and_no_backend():
     script = """
     import sys
     from tests.products import make_result
-    from tso_level3 import plots
+    from tso_level3.report import plots
     assert "matplotlib" not in sys.modules
-    from tso_level3.product import build
+    from tso_level3.product.model import build
     plots.light_curve(build(make_result(20)))
     assert "matplotlib.pyplot" not in sys.modules
     """

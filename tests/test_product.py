@@ -19,11 +19,12 @@ from astropy.table import QTable, Table
 from stdatamodels.jwst.datamodels import ImageModel
 
 from tests.products import FLUX, NOISE, RADII, make_result, metadata
-from tso_level3 import columns, product
+from tso_level3 import columns
+from tso_level3.config.settings import Settings
 from tso_level3.flags import Flag
-from tso_level3.product import FORMAT_VERSION, TSOLightCurveModel, build
-from tso_level3.settings import Settings
-from tso_level3.tables import TABLES, column_unit, expand_files, files_table
+from tso_level3.product import model as product
+from tso_level3.product.model import FORMAT_VERSION, TSOLightCurveModel, build
+from tso_level3.product.tables import TABLES, column_unit, expand_files, files_table
 
 N_INT = 200
 
@@ -352,7 +353,7 @@ def test_killed_save_leaves_no_product(tmp_path):
     script = f"""
     import os, signal, asdf
     from tests.products import make_result
-    from tso_level3.product import build
+    from tso_level3.product.model import build
     real = asdf.AsdfFile.write_to
     def killed(self, target, *args, **kwargs):
         real(self, target, *args, **kwargs)
@@ -741,7 +742,7 @@ def test_unknown_attribute_cannot_be_set(model):
 
 
 def test_info_prints_what_the_command_prints(saved, capsys):
-    from tso_level3 import cli
+    from tso_level3.commands import main as cli
 
     assert product.open(saved).info() is None
     ours = capsys.readouterr().out
@@ -881,7 +882,7 @@ def test_no_row_left(model):
 
 def test_events_are_counted_as_integrations_are(result):
     """Used to count rows from 0 beside integrations from 1, and to be wrong after a gap."""
-    from tso_level3.tables import rows_of_events
+    from tso_level3.product.tables import rows_of_events
 
     light_curve = result.light_curve | {"integration": np.arange(1001, 1001 + N_INT)}
     events = result.events | {"integration": np.array([1061])}

@@ -8,10 +8,10 @@ import pytest
 
 import tso_level3
 from tests.skies import gaussian, night, stpsf
-from tso_level3.frames import Exposure, Optics, Segment, Times
+from tso_level3.config.settings import Settings
+from tso_level3.datatypes import Exposure, Optics, Segment, Times
 from tso_level3.readers.arrays import ArrayFrames
-from tso_level3.run import run
-from tso_level3.settings import Settings
+from tso_level3.run.measure import run
 
 SHAPE = (64, 64)
 OPTICS = {

@@ -15,14 +15,14 @@ from stpipe import _cmdline
 
 from tests import level2, small_crds
 from tso_level3 import Flag
-from tso_level3.product import TSOLightCurveModel
-from tso_level3.product import open as open_product
-from tso_level3.readers.front import open_exposure
-from tso_level3.run import run
-from tso_level3.settings import Settings
-from tso_level3.step import TSOPhotometryStep
-from tso_level3.step_errors import StepError
-from tso_level3.step_inputs import root_name
+from tso_level3.config.settings import Settings
+from tso_level3.product.model import TSOLightCurveModel
+from tso_level3.product.model import open as open_product
+from tso_level3.readers.open import open_exposure
+from tso_level3.run.measure import run
+from tso_level3.stpipe.errors import StepError
+from tso_level3.stpipe.inputs import root_name
+from tso_level3.stpipe.step import TSOPhotometryStep
 
 ALIAS = "tso_level3_photometry"
 ROOT = "jw09999001001_04101_00001_nrca3"
@@ -215,7 +215,7 @@ def test_products_beside(files, tmp_path):
 
 
 def test_plots_without_matplotlib_are_refused_before_measuring(files, monkeypatch):
-    from tso_level3 import step
+    from tso_level3.stpipe import step
 
     monkeypatch.setattr(step.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(step, "open_exposure", lambda *_, **__: pytest.fail("it measured"))
@@ -304,9 +304,9 @@ def test_parameters_are_logged_at_debug(files, tmp_path):
 def test_strun_ends_with_a_line_after_ctrl_c(files, tmp_path):
     """Used to end with a traceback."""
     code = (
-        "import sys, tso_level3.step; from stpipe._cli.strun import main\n"
+        "import sys, tso_level3.stpipe.step; from stpipe._cli.strun import main\n"
         "def stop(*_, **__): raise KeyboardInterrupt\n"
-        "tso_level3.step.run = stop; sys.exit(main())"
+        "tso_level3.stpipe.step.run = stop; sys.exit(main())"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, ALIAS, str(files.segments[0])],

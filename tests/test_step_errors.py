@@ -12,8 +12,8 @@ from astropy.io import fits
 from stpipe import _cmdline
 
 from tests import level2, small_crds
-from tso_level3.step import TSOPhotometryStep
-from tso_level3.step_errors import StepError
+from tso_level3.stpipe.errors import StepError
+from tso_level3.stpipe.step import TSOPhotometryStep
 
 ALIAS = "tso_level3_photometry"
 ROOT = "jw09999001001_04101_00001_nrca3"

@@ -7,10 +7,10 @@ from jwst.tso_photometry import TSOPhotometryStep as JwstPhotometryStep
 from stpipe import _cmdline
 
 from tests import level2, small_crds
-from tso_level3.parsfiles import parameters
-from tso_level3.product import open as open_product
-from tso_level3.settings import Settings, fields_of, from_strings
-from tso_level3.step import TSOPhotometryStep
+from tso_level3.config.parameter_files import parameters
+from tso_level3.config.settings import Settings, fields_of, from_strings
+from tso_level3.product.model import open as open_product
+from tso_level3.stpipe.step import TSOPhotometryStep
 
 ALIAS = "tso_level3_photometry"
 ROOT = "jw09999001001_04101_00001_nrca3"

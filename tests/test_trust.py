@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tests.trials import exposure_of, simulated
-from tso_level3.run import run
-from tso_level3.settings import Settings
+from tso_level3.config.settings import Settings
+from tso_level3.run.measure import run
 
 N = 600
 #: Three standard errors of a scatter of N values.

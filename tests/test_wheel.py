@@ -39,7 +39,7 @@ def test_the_wheel_works_where_it_is_installed(wheel, tmp_path):
     subprocess.run([*command, str(wheel)], check=True, capture_output=True)
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import tso_level3;"
-        "from tso_level3.product import TSOLightCurveModel as M;"
+        "from tso_level3.product.model import TSOLightCurveModel as M;"
         "assert tso_level3.__file__.startswith(sys.argv[1]), tso_level3.__file__;"
         "print(tso_level3.parameters('miri').is_file(), M().schema_url)"
     )

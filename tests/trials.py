@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tso_level3.batches import Batch, work
+from tso_level3.config.settings import Settings
 from tso_level3.core.plan import Measurement, Plan
-from tso_level3.first_look import first_look
-from tso_level3.frames import Exposure, Optics, Segment, Times
+from tso_level3.datatypes import Exposure, Optics, Segment, Times
+from tso_level3.planning.plan_exposure import first_look
 from tso_level3.quality.apertures import net_flux
 from tso_level3.quality.choice import Wish
 from tso_level3.readers.arrays import ArrayFrames
-from tso_level3.settings import Settings
+from tso_level3.run.batches import Batch, work
 from tso_level3.simulate import SimulatedExposure, simulate_arrays, simulation
 
 BITS = {"DO_NOT_USE": 1, "SATURATED": 2, "JUMP_DET": 4}

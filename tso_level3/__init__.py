@@ -12,28 +12,34 @@ from tso_level3._version import __version__
 _NAMES = {
     "DQ_BITS": "flags",
     "Flag": "flags",
-    "Settings": "settings",
-    "TSOLevel3Pipeline": "pipeline",
-    "TSOLightCurveModel": "product",
-    "TSOPhotometryStep": "step",
+    "Settings": "config.settings",
+    "TSOLevel3Pipeline": "stpipe.pipeline",
+    "TSOLightCurveModel": "product.model",
+    "TSOPhotometryStep": "stpipe.step",
     "crlb": "quality.crlb",
-    "measure": "run",
-    "open": "product",
-    "parameters": "parsfiles",
-    "photometry": "run",
+    "measure": "run.measure",
+    "open": "product.model",
+    "parameters": "config.parameter_files",
+    "photometry": "run.measure",
     "simulate_files": "simulate",
     "simulation": "simulate",
 }
 
 #: Modules that are attributes too.
-_MODULES = ("columns", "flags", "plots", "report", "simulate")
+_MODULES = {
+    "columns": "columns",
+    "flags": "flags",
+    "plots": "report.plots",
+    "report": "report",
+    "simulate": "simulate",
+}
 
 __all__ = ["__version__", *_NAMES, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        return import_module(f"tso_level3.{name}")
+        return import_module(f"tso_level3.{_MODULES[name]}")
     if name not in _NAMES:
         raise AttributeError(f"module 'tso_level3' has no attribute {name!r}")
     from tso_level3.garbage import loading

@@ -31,6 +31,9 @@ def get_resource_mappings() -> list:
 
     return [
         DirectoryResourceMapping(
-            files("tso_level3") / "schemas", _SCHEMAS, filename_pattern="*.yaml", stem_filename=True
+            files("tso_level3") / "product" / "schemas",
+            _SCHEMAS,
+            filename_pattern="*.yaml",
+            stem_filename=True,
         )
     ]

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from tso_level3.core.geometry import geometry_of
-from tso_level3.frames import Optics
-from tso_level3.modes import mode_of
-from tso_level3.settings import Settings
+from tso_level3.config.modes import mode_of
+from tso_level3.config.settings import Settings
+from tso_level3.datatypes import Optics
+from tso_level3.planning.geometry import geometry_of
 
 
 def _count(annulus, x, y, shape):

@@ -5,8 +5,8 @@ import pytest
 from astropy.io import fits
 from scipy import ndimage
 
-from tso_level3.core.acquire import acquire
-from tso_level3.core.correlate import correlation_at
+from tso_level3.planning.correlation import correlation_at
+from tso_level3.planning.star_search import acquire
 from tso_level3.psf.kernel import GaussianKernel, Kernel, jwst_kernel
 
 # B1 is the detector of most short-wave time series

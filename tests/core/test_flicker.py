@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tests.trials import exposure_of, measured, simulated
-from tso_level3.core.flicker import offsets_of, row_groups, trained
-from tso_level3.run import run
-from tso_level3.settings import Settings
+from tso_level3.config.settings import Settings
+from tso_level3.core.row_noise import offsets_of, row_groups, trained
+from tso_level3.run.measure import run
 
 N = 400
 

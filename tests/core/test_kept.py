@@ -3,7 +3,7 @@
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
-from tso_level3.core.kept import Kept
+from tso_level3.utils.cache import Kept
 
 
 def test_it_holds_no_more_than_its_room():

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from tests.trials import exposure_of, simulated
-from tso_level3.core.noise import from_errors, from_parts
-from tso_level3.core.noise_in_time import from_frames
+from tso_level3.config.settings import Settings
 from tso_level3.flags import Flag
-from tso_level3.run import run
-from tso_level3.settings import Settings
+from tso_level3.planning.noise import from_errors, from_parts
+from tso_level3.planning.noise_in_time import from_frames
+from tso_level3.run.measure import run
 
 N = 600
 STAR = 1e5 * np.exp(-np.linspace(0, 12, N))

@@ -5,9 +5,9 @@ import pytest
 
 from tests.trials import BITS, measured, simulated, spoil
 from tso_level3.core.measure import gather
-from tso_level3.core.noise import with_changes
 from tso_level3.core.repair import find_and_fit
 from tso_level3.flags import Flag
+from tso_level3.planning.noise import with_changes
 from tso_level3.simulate import Tilt
 
 

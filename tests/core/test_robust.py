@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from astropy.stats import mad_std
 
-from tso_level3.core.robust import median, point_to_point, robust, without_slope
+from tso_level3.utils.stats import median, point_to_point, robust, without_slope
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 7, 1000, 1001])

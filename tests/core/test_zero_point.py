@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-from tso_level3.core.zero_point import place_kernel
+from tso_level3.planning.zero_point import place_kernel
 from tso_level3.psf.kernel import GaussianKernel, jwst_kernel
 
 SETUP = {"instrument": "NIRCAM", "filter": "F210M", "detector": "NRCA3"}

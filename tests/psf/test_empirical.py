@@ -3,13 +3,13 @@ import pytest
 from astropy.io import fits
 from scipy import ndimage
 
-from tso_level3.core.acquire import acquire
-from tso_level3.psf.empirical import (
+from tso_level3.planning.empirical import (
     empirical_kernel,
     fill_missing,
     refine_defocus,
     scan_range,
 )
+from tso_level3.planning.star_search import acquire
 from tso_level3.psf.kernel import GaussianKernel, jwst_kernel, nominal_waves
 
 SETUP = {"instrument": "NIRCAM", "filter": "F210M", "pupil": "WLP8", "detector": "NRCA3"}

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from tso_level3.first_look import first_look
-from tso_level3.frames import Optics
+from tso_level3.config.settings import Settings
+from tso_level3.datatypes import Optics
+from tso_level3.planning.plan_exposure import first_look
 from tso_level3.psf import pupil
 from tso_level3.psf.kernel import jwst_kernel
 from tso_level3.psf.refine import refine_wavefront
-from tso_level3.readers.front import open_exposure
-from tso_level3.settings import Settings
+from tso_level3.readers.open import open_exposure
 
 SIDE = 6.603464
 # filter: band [m], pixel [arcsec], diffusion [arcsec], coupling of neighbours

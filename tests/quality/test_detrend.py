@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tso_level3.core.robust import robust
 from tso_level3.quality.detrend import detrend
+from tso_level3.utils.stats import robust
 
 N_INT = 600
 NOISE = 300e-6

@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pytest
 
-from tso_level3.quality.event_sizes import dip_size, ramp_size, step_size
+from tso_level3.quality.events.sizes import dip_size, ramp_size, step_size
 
 NOISE = 500e-6
 
@@ -87,7 +87,7 @@ def test_events_are_logged_and_kept_by_their_integration(caplog):
     assert "row" not in caplog.text
     assert np.isfinite(event["size_err"])
     assert abs(event["size"]) < 5 * event["size_err"] + 1e-3
-    from tso_level3.summary.rows import event_note, event_rows
+    from tso_level3.product.summary.rows import event_note, event_rows
 
     assert event_rows(product)[0][0] == str(event["integration"])
     assert "out_of_transit was not given" in event_note(product)
@@ -95,8 +95,8 @@ def test_events_are_logged_and_kept_by_their_integration(caplog):
 
 def test_an_exposure_that_begins_later(tmp_path):
     """Used to name the row of the second file, 130 less than its integration."""
-    from tso_level3.product import open as open_product
-    from tso_level3.run import measure
+    from tso_level3.product.model import open as open_product
+    from tso_level3.run.measure import measure
     from tso_level3.simulate import simulate_files, simulation
 
     sim = simulation(

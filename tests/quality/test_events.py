@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from benchmarks.events import moved, quiet, tilted
-from tso_level3.quality.events import LEAST_INTEGRATIONS, find_events
-from tso_level3.quality.slow import steepness
-from tso_level3.quality.steps import Families, located, scan, surprise
-from tso_level3.quality.white import whiten
+from tso_level3.quality.events.change_points import Families, located, scan, surprise
+from tso_level3.quality.events.drift import steepness
+from tso_level3.quality.events.find import LEAST_INTEGRATIONS, find_events
+from tso_level3.quality.events.whitening import whiten
 
 N_DIRECTIONS = 30
 

@@ -9,8 +9,8 @@ from tests.quality.test_events import _direction, _groups, _series
 from tests.trials import measured, simulated
 from tso_level3.core.plan import Measurement
 from tso_level3.quality.apertures import judge
-from tso_level3.quality.events import find_events
-from tso_level3.quality.white import whiten
+from tso_level3.quality.events.find import find_events
+from tso_level3.quality.events.whitening import whiten
 
 
 def _peak(call):
@@ -43,7 +43,7 @@ def test_single_precision_finds_the_same_events(monkeypatch):
     series["components"][400:] += 2.0 * _direction(groups, rng)
     series["components"][800:] -= 3.0 * _direction(groups, rng)
     double = find_events(**series, groups=groups)
-    monkeypatch.setattr("tso_level3.quality.shape_series._MANY", 0)
+    monkeypatch.setattr("tso_level3.quality.events.shape_series._MANY", 0)
     single = find_events(**series, groups=groups)
     assert len(double) == 2
     assert [(e.row, e.kind) for e in single] == [(e.row, e.kind) for e in double]

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from tests.trials import exposure_of, simulated
-from tso_level3.judgement import with_smooth_sky
+from tso_level3.config.settings import Settings
 from tso_level3.quality.apertures import net_flux
 from tso_level3.quality.sky import LEAST, smooth_sky
 from tso_level3.quality.sky_model import Series, fading_sum
-from tso_level3.run import run
-from tso_level3.settings import Settings
+from tso_level3.run.assess import with_smooth_sky
+from tso_level3.run.measure import run
 
 #: Error of a single background; the skies are made of it.
 ERROR = 0.25

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from tests.products import make_result
-from tso_level3 import cli, measure
-from tso_level3.product import build
+from tso_level3 import measure
+from tso_level3.commands import main as cli
+from tso_level3.product.model import build
+from tso_level3.product.summary.facts import facts
 from tso_level3.quality.verdict import Signs, verdict_of
-from tso_level3.summary.facts import facts
 
 FINE = Signs(100, 0.0, 0.0, 0.0, 1e-3, 1e-3, 1e3, 0.0, 0.0, False, np.nan, "")
 

@@ -3,10 +3,10 @@ import pytest
 from astropy.io import fits
 
 from tests.readers import samples
+from tso_level3.config.settings import Settings
+from tso_level3.datatypes import Box
 from tso_level3.flags import Flag
-from tso_level3.frames import Box
-from tso_level3.readers.front import open_exposure
-from tso_level3.settings import Settings
+from tso_level3.readers.open import open_exposure
 
 DAY = 86400.0
 FULL = Box(0, 0, 10, 12)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from tests.readers import samples
+from tso_level3.config.settings import Settings
+from tso_level3.datatypes import Box
 from tso_level3.flags import Flag
-from tso_level3.frames import Box
-from tso_level3.readers.front import open_exposure
 from tso_level3.readers.jwst import sky_position
-from tso_level3.settings import Settings
+from tso_level3.readers.open import open_exposure
 
 BOX = Box(2, 3, 7, 6)
 

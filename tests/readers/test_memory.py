@@ -5,10 +5,10 @@ from astropy.nddata import CCDData, InverseVariance, NDData, StdDevUncertainty, 
 from astropy.time import Time
 
 from tests.readers import samples
+from tso_level3.config.settings import Settings
+from tso_level3.datatypes import Box
 from tso_level3.flags import Flag
-from tso_level3.frames import Box
-from tso_level3.readers.front import open_exposure
-from tso_level3.settings import Settings
+from tso_level3.readers.open import open_exposure
 
 BOX = Box(2, 3, 7, 6)
 CUT = (slice(1, 4), *BOX.slices)

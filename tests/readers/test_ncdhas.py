@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from tests.readers import samples
+from tso_level3.config.settings import Settings
+from tso_level3.datatypes import Box
 from tso_level3.flags import Flag
-from tso_level3.frames import Box
-from tso_level3.readers.clock import parse_date
-from tso_level3.readers.front import open_exposure
-from tso_level3.settings import Settings
+from tso_level3.readers.header_times import parse_date
+from tso_level3.readers.open import open_exposure
 
 FULL = Box(0, 0, 10, 12)
 

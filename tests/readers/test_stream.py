@@ -8,9 +8,9 @@ import pytest
 from astropy.io import fits
 
 from tests.readers import samples
-from tso_level3.frames import Box
-from tso_level3.readers.front import open_exposure
-from tso_level3.readers.stream import PlainFits, TileFits
+from tso_level3.datatypes import Box
+from tso_level3.readers.fits.raw_frames import PlainFits, TileFits
+from tso_level3.readers.open import open_exposure
 
 BOXES = [Box(0, 0, 10, 12), Box(3, 2, 4, 5), Box(9, 11, 1, 1), Box(0, 4, 10, 1)]
 

@@ -3,9 +3,9 @@ import pytest
 from astropy.io import fits
 
 from tests.readers import samples
-from tso_level3.readers.front import open_exposure
+from tso_level3.config.settings import Settings
+from tso_level3.readers.open import open_exposure
 from tso_level3.readers.units import conversion, normal_unit
-from tso_level3.settings import Settings
 
 TREE = {"photometry": {"pixelarea_steradians": 2.0e-14}, "exposure": {"integration_time": 40.0}}
 

@@ -7,9 +7,9 @@ from astropy.table import Table
 
 from tests.products import make_result
 from tests.readers import samples
-from tso_level3.product import build
-from tso_level3.readers.front import open_exposure
-from tso_level3.settings import Settings
+from tso_level3.config.settings import Settings
+from tso_level3.product.model import build
+from tso_level3.readers.open import open_exposure
 
 SMALL = np.ones((5, 6))
 

@@ -24,7 +24,7 @@ __all__ = [
 
 NAME = "tso-level3"
 
-#: Endings of the files that `tso_level3.exports.write` makes.
+#: Endings of the files that `tso_level3.product.exports.write` makes.
 ENDINGS = (".asdf", ".fits", ".ecsv", ".csv", ".parquet", ".h5")
 
 
@@ -61,7 +61,7 @@ class CommandParser(argparse.ArgumentParser):
         """
         before, unknown, names = message.partition("unrecognized arguments: ")
         if unknown:
-            from tso_level3.fields import nearest  # NumPy comes with it
+            from tso_level3.config.fields import nearest  # NumPy comes with it
 
             words = [word for word in names.split() if word.startswith("-")][:1]
             meant = [nearest(word.partition("=")[0], self._option_string_actions) for word in words]
@@ -258,7 +258,7 @@ def write_each(
     endings : tuple of str
         Endings that a named file may have; any where empty.
     """
-    from tso_level3.product import open as open_product
+    from tso_level3.product.model import open as open_product
 
     if args.output and len(args.product) > 1:
         parser.error(f"--output: one name found for {len(args.product)} products, expected none")

@@ -63,7 +63,7 @@ def run(args: argparse.Namespace, parser: CommandParser) -> None:
     parser : CommandParser
         The command's parser, for errors of the command line.
     """
-    from tso_level3.demo import demo, exposure
+    from tso_level3.commands.demonstration import demo, exposure
 
     try:
         exposure(args.preset, n_int=args.n_int, seed=args.seed)

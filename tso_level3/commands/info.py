@@ -38,8 +38,8 @@ def run(args: argparse.Namespace, parser: CommandParser) -> None:
     parser : CommandParser
         The command's parser.
     """
-    from tso_level3.product import open as open_product
-    from tso_level3.summary import summary_lines
+    from tso_level3.product.model import open as open_product
+    from tso_level3.product.summary import summary_lines
 
     for number, path in enumerate(args.product):
         model = open_product(path)

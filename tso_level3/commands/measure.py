@@ -17,13 +17,13 @@ from tso_level3.commands.common import (
     ppm,
     say,
 )
+from tso_level3.config.settings import Settings, fields_of, from_strings
 from tso_level3.flags import DQ_BITS
-from tso_level3.settings import Settings, fields_of, from_strings
 
 if TYPE_CHECKING:
     import dataclasses
 
-    from tso_level3.product import TSOLightCurveModel
+    from tso_level3.product.model import TSOLightCurveModel
 
 __all__ = ["GROUPS", "TEXTS", "add_arguments", "default_name", "run"]
 
@@ -176,8 +176,8 @@ def run(args: argparse.Namespace, parser: CommandParser) -> int:
         _check_form(output)
         _check_inputs(output, args.source)
 
-    from tso_level3.progress import progress
-    from tso_level3.run import measure
+    from tso_level3.run.measure import measure
+    from tso_level3.utils.progress import progress
 
     source = args.source[0] if len(args.source) == 1 else args.source
     model = measure(source, settings, progress=progress)
@@ -217,7 +217,7 @@ def _check_plots(settings: Settings) -> None:
 
 def _check_form(output: Path) -> None:
     """See before the work begins that the packages for a form are there."""
-    from tso_level3.exports import _NEEDS
+    from tso_level3.product.exports import _NEEDS
 
     module, extra = _NEEDS.get(output.suffix.lower(), (None, None))
     if module is not None and importlib.util.find_spec(module) is None:
@@ -229,8 +229,8 @@ def _check_form(output: Path) -> None:
 
 def _check_inputs(output: Path, sources: list[str]) -> None:
     """Keep an input from being replaced by what is made of it."""
-    from tso_level3.readers.front import is_product
     from tso_level3.readers.listings import files_of
+    from tso_level3.readers.open import is_product
 
     if not output.exists():
         return
@@ -260,7 +260,7 @@ def default_name(source: str | list[str], inputs: list[Mapping[str, Any]]) -> st
     """
     from jwst.lib.suffix import remove_suffix
 
-    from tso_level3.step_inputs import root_name
+    from tso_level3.stpipe.inputs import root_name
 
     base = Path(root_name(source, inputs) or "light_curve").name
     root, _ = remove_suffix(Path(base).stem)
@@ -269,7 +269,7 @@ def default_name(source: str | list[str], inputs: list[Mapping[str, Any]]) -> st
 
 def _write_beside(model: TSOLightCurveModel, settings: Settings, output: Path) -> list[str]:
     """Write what ``save_...`` asks for, under the product's name; answers with the names."""
-    from tso_level3.atomic import replacing
+    from tso_level3.utils.atomic import replacing
 
     names = []
     for field, ending in _BESIDE.items():
@@ -285,7 +285,7 @@ def _write_beside(model: TSOLightCurveModel, settings: Settings, output: Path) -
         elif field == "save_fits":
             model.to_fits(path)
         else:
-            from tso_level3.plots import light_curve
+            from tso_level3.report.plots import light_curve
 
             light_curve(model, path)
         names.append(str(path))

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tso_level3.fields import nearest
-from tso_level3.parsfiles import parameters
-from tso_level3.settings import fields_of, from_strings
+from tso_level3.config.fields import nearest
+from tso_level3.config.parameter_files import parameters
+from tso_level3.config.settings import fields_of, from_strings
 
 __all__ = ["STEP_ONLY", "read_parameters"]
 

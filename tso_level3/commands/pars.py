@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from tso_level3.commands.common import CommandParser, say
-from tso_level3.parsfiles import parameters
+from tso_level3.config.parameter_files import parameters
 
 __all__ = ["TEXTS", "add_arguments", "run"]
 

@@ -49,6 +49,6 @@ def run(args: argparse.Namespace, parser: CommandParser) -> None:
     parser : CommandParser
         The command's parser.
     """
-    from tso_level3.plots import light_curve
+    from tso_level3.report.plots import light_curve
 
     write_each(args, parser, light_curve, ".png")

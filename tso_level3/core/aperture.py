@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tso_level3.core.kept import Kept
+from tso_level3.utils.cache import Kept
 
 __all__ = ["MovingApertures", "overlap", "overlap_each", "overlap_pixels"]
 

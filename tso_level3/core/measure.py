@@ -8,15 +8,15 @@ import numpy as np
 
 from tso_level3.core.background import Background, backgrounds_of, clipped
 from tso_level3.core.blocks import blocks
-from tso_level3.core.flicker import remove_flicker
 from tso_level3.core.gauss_errors import error_factors
 from tso_level3.core.gaussian import fit_gaussians
 from tso_level3.core.plan import Measurement, Plan
 from tso_level3.core.repair import Repaired, find_and_fit
+from tso_level3.core.row_noise import remove_flicker
 from tso_level3.core.sums import aperture_sums
 from tso_level3.core.template import Bad
+from tso_level3.datatypes import Pixels
 from tso_level3.flags import Flag
-from tso_level3.frames import Pixels
 
 __all__ = ["gather", "marked", "measure"]
 

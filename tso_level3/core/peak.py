@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tso_level3.core.kept import Kept
+from tso_level3.utils.cache import Kept
 
 __all__ = ["Correlator", "Peaks", "node_of"]
 

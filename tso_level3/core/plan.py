@@ -8,10 +8,10 @@ from functools import cached_property
 import numpy as np
 
 from tso_level3.core.aperture import MovingApertures
-from tso_level3.core.flicker import RowNoise
 from tso_level3.core.peak import Correlator
+from tso_level3.core.row_noise import RowNoise
 from tso_level3.core.template import Template
-from tso_level3.frames import Box
+from tso_level3.datatypes import Box
 
 __all__ = ["Annulus", "BackgroundPlan", "Layout", "Measurement", "Noise", "Plan", "make_layout"]
 

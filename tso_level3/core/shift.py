@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tso_level3.core.kept import Kept
 from tso_level3.core.surface import Surface
+from tso_level3.utils.cache import Kept
 
 __all__ = ["ShiftedImage", "without_noise"]
 

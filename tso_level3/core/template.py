@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tso_level3.core.bad import Bad
-from tso_level3.core.kept import Kept
 from tso_level3.core.peak import STEP, node_of
 from tso_level3.core.shift import ShiftedImage
+from tso_level3.utils.cache import Kept
 
 __all__ = ["TURNS", "Bad", "Fit", "Node", "Template", "fit_frames"]
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from tso_level3.columns import APERTURES, GRID
 from tso_level3.core.plan import Measurement, Plan
-from tso_level3.core.robust import median
 from tso_level3.quality.choice import LEAST, Wish, choose, stated_scatter
 from tso_level3.quality.compare import (
     box_difference,
@@ -20,6 +19,7 @@ from tso_level3.quality.compare import (
 )
 from tso_level3.quality.noise import Centres, Scatter, bin_size, bins, counted, scatter_about
 from tso_level3.quality.pixel_phase import pointing_noise
+from tso_level3.utils.stats import median
 
 __all__ = ["Choice", "judge", "net_flux"]
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tso_level3.core.robust import deviation, median
-from tso_level3.quality.event_sizes import step_size
+from tso_level3.quality.events.change_points import Families, scan
+from tso_level3.quality.events.sizes import step_size
+from tso_level3.quality.events.whitening import whiten
 from tso_level3.quality.noise import bins
-from tso_level3.quality.steps import Families, scan
-from tso_level3.quality.white import whiten
+from tso_level3.utils.stats import deviation, median
 
 __all__ = [
     "Response",

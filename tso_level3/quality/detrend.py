@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tso_level3.core.robust import point_to_point, robust
+from tso_level3.utils.stats import point_to_point, robust
 
 if TYPE_CHECKING:
     from astropy.table import Table

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tso_level3.core.robust import CLIP, KEPT, deviation, median, robust, without_slope
+from tso_level3.utils.stats import CLIP, KEPT, deviation, median, robust, without_slope
 
 __all__ = [
     "Averaging",

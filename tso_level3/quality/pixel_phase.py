@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from tso_level3.core.plan import Measurement, Plan
-from tso_level3.core.robust import MAD
+from tso_level3.utils.stats import MAD
 
 __all__ = ["pointing_noise"]
 

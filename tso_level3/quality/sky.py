@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tso_level3.core.robust import MAD
 from tso_level3.quality.sky_model import WHITE, Model, Series
+from tso_level3.utils.stats import MAD
 
 __all__ = ["LEAST", "Sky", "smooth_sky"]
 

@@ -1,1 +1,1 @@
-"""The only way in: whatever holds frames becomes a `tso_level3.frames.Exposure`."""
+"""The only way in: whatever holds frames becomes a `tso_level3.datatypes.Exposure`."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tso_level3.frames import Box, Pixels
+from tso_level3.datatypes import Box, Pixels
 from tso_level3.readers.errors import InputError
 
 __all__ = ["ArrayFrames", "as_float", "as_quality", "cube", "known_errors", "plain_masked"]
@@ -45,7 +45,7 @@ class ArrayFrames:
         return {**self.__dict__, "wcs": None}
 
     def load(self, start: int, stop: int, box: Box, *, variances: bool = False) -> Pixels:
-        """Take the box of the frames ``[start, stop)``; see `tso_level3.frames.FrameSource`."""
+        """Take the box of the frames ``[start, stop)``; see `tso_level3.datatypes.FrameSource`."""
         cut = (slice(start, stop), *box.slices)
         parts = _PARTS if variances else ()
         return Pixels(

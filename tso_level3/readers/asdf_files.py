@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from tso_level3.frames import Box, Pixels
+from tso_level3.config.settings import Settings
+from tso_level3.datatypes import Box, Pixels
 from tso_level3.readers.arrays import as_float, as_quality, known_errors
 from tso_level3.readers.errors import InputError, ProductInput, brief, check_file, quiet
-from tso_level3.readers.facts import get, plain, refuse_spectra
+from tso_level3.readers.inputs import Part, describe_file
+from tso_level3.readers.metadata import get, plain, refuse_spectra
 from tso_level3.readers.models import ARRAYS, tree_part
-from tso_level3.readers.part import Part, describe_file
-from tso_level3.settings import Settings
 
 __all__ = ["AsdfFrames", "asdf_part", "open_asdf"]
 
@@ -42,7 +42,7 @@ class AsdfFrames:
         return AsdfFrames, (self.path, self.keys)
 
     def load(self, start: int, stop: int, box: Box, *, variances: bool = False) -> Pixels:
-        """Read the box of the frames ``[start, stop)``; see `tso_level3.frames.FrameSource`."""
+        """Read the box of the frames ``[start, stop)``; see `tso_level3.datatypes.FrameSource`."""
         out: dict[str, np.ndarray] = {}
         try:
             with self._lock, quiet():

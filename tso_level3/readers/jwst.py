@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from tso_level3.frames import Exposure
+from tso_level3.datatypes import Exposure
 from tso_level3.readers.asdf_files import open_asdf
-from tso_level3.readers.cards import value
 from tso_level3.readers.errors import InputError, brief, quiet
-from tso_level3.readers.facts import plain
-from tso_level3.readers.headers import FitsFile, scan, table_bytes
+from tso_level3.readers.fits.cards import value
+from tso_level3.readers.fits.scan import FitsFile, scan, table_bytes
+from tso_level3.readers.metadata import plain
 
 __all__ = ["file_metadata", "is_jwst", "sky_position"]
 

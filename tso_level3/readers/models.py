@@ -13,7 +13,8 @@ import numpy as np
 
 from tso_level3.readers.arrays import ArrayFrames, cube, known_errors
 from tso_level3.readers.errors import InputError, brief, quiet
-from tso_level3.readers.facts import (
+from tso_level3.readers.inputs import Part
+from tso_level3.readers.metadata import (
     KEYWORDS,
     get,
     optics_of,
@@ -22,13 +23,12 @@ from tso_level3.readers.facts import (
     refuse_spectra,
 )
 from tso_level3.readers.order import labels_of
-from tso_level3.readers.part import Part
 from tso_level3.readers.times import integration_times
 from tso_level3.readers.units import normal_unit
 
 __all__ = ["ARRAYS", "is_library", "is_model", "library_models", "model_part", "tree_part"]
 
-#: Names of arrays in `tso_level3.frames.Pixels` and in a data model.
+#: Names of arrays in `tso_level3.datatypes.Pixels` and in a data model.
 ARRAYS = {
     "values": "data",
     "errors": "err",

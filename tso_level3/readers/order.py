@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from tso_level3.readers.cards import value
 from tso_level3.readers.errors import InputError
-from tso_level3.readers.facts import get, number
-from tso_level3.readers.part import Part
+from tso_level3.readers.fits.cards import value
+from tso_level3.readers.inputs import Part
+from tso_level3.readers.metadata import get, number
 
 __all__ = ["LABELS", "check_same", "gaps", "labels_of", "ordered"]
 

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 
 from tso_level3.flags import Flag
-from tso_level3.readers.clock import (
+from tso_level3.readers.header_times import (
     FARTHEST,
     as_mjd,
     barycentric_shift,
     cadence_of,
     header_times,
 )
-from tso_level3.readers.facts import number
-from tso_level3.readers.part import PartTimes
+from tso_level3.readers.inputs import PartTimes
+from tso_level3.readers.metadata import number
 
 __all__ = ["given_times", "integration_times", "unknown_times", "unwrap"]
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from tso_level3.readers.cards import value
 from tso_level3.readers.errors import InputError
-from tso_level3.readers.facts import number
-from tso_level3.readers.headers import scan
+from tso_level3.readers.fits.cards import value
+from tso_level3.readers.fits.scan import scan
+from tso_level3.readers.metadata import number
 
 __all__ = ["Conversion", "conversion", "gain_of", "given_unit", "normal_unit"]
 
@@ -274,7 +274,7 @@ def _from_reference(path: Path, tree: Mapping[str, Any], shape: tuple[int, int])
 
 
 def _read_fits(path: Path) -> tuple[np.ndarray, tuple[int, int]]:
-    from tso_level3.readers.blocks import whole_image
+    from tso_level3.readers.fits.hdus import whole_image
 
     file = scan(path)
     hdu = file.find("SCI") or next((h for h in file.hdus if h.is_image), None)

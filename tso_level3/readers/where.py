@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tso_level3.readers.cards import value
 from tso_level3.readers.errors import InputError, MissingInput
-from tso_level3.readers.facts import KEYWORDS, get
-from tso_level3.readers.headers import scan
+from tso_level3.readers.fits.cards import value
+from tso_level3.readers.fits.scan import scan
+from tso_level3.readers.metadata import KEYWORDS, get
 
 __all__ = ["Picker"]
 

@@ -1,0 +1,1 @@
+"""What a user can set: parameters and their fields, defaults by observing mode."""

@@ -1,0 +1,1 @@
+"""What is settled once per exposure, on a sample of its integrations."""

@@ -1,0 +1,1 @@
+"""The product: data model, tables, exports."""

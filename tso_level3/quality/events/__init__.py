@@ -1,0 +1,1 @@
+"""Search for tilts, jumps, steps and settling in a light curve."""

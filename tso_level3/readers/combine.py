@@ -1,0 +1,291 @@
+"""From the parts to the exposure: same kind, order of time, no overlap, one unit."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tso_level3.config.settings import Settings
+from tso_level3.datatypes import Exposure, Segment, Times
+from tso_level3.flags import Flag
+from tso_level3.readers.concat import JoinedFrames, UnreadableFrames
+from tso_level3.readers.errors import InputError
+from tso_level3.readers.inputs import Part
+from tso_level3.readers.metadata import number
+from tso_level3.readers.order import check_same, gaps, ordered
+from tso_level3.readers.times import given_times, unknown_times
+from tso_level3.readers.units import Conversion, conversion, gain_of, given_unit
+
+__all__ = ["stitch", "unreadable_part"]
+
+log = logging.getLogger(__name__)
+
+
+def unreadable_part(path: Path, problem: str) -> Part:
+    """Stand in for a file that cannot be read: one frame of NaN."""
+    times = unknown_times(1)
+    flags = times.flags | np.uint32(Flag.UNREADABLE)
+    return Part(
+        name=str(path),
+        source=UnreadableFrames(problem),
+        n_frames=1,
+        shape=(0, 0),
+        times=replace(times, flags=flags),
+        single=True,
+        path=path,
+        record={"name": path.name, "problem": problem},
+        problem=problem,
+    )
+
+
+def stitch(
+    parts: Sequence[Part],
+    settings: Settings,
+    *,
+    gain: float | np.ndarray | None = None,
+    times: Any = None,
+) -> Exposure:
+    """Join inputs to one exposure.
+
+    Parameters
+    ----------
+    parts : sequence of Part
+        In the order given.
+    settings : Settings
+        ``gain``, ``unit``, ``where`` and ``unreadable`` count.
+    gain : float, ndarray (ny, nx) or None
+        Electrons a DN, for DN/s, where the settings have none.
+    times : array_like or astropy.time.Time, optional
+        Times of all frames, in the order given.
+
+    Returns
+    -------
+    Exposure
+        The exposure.
+
+    Raises
+    ------
+    InputError
+        Inputs differ in shape, unit, filter or detector, overlap, or none can be read.
+    """
+    parts = _prepared(parts, settings)
+    if times is None:
+        parts = ordered(parts)
+    good = [part for part in parts if not part.problem]
+    first = good[0]
+    scales = _conversions(parts, good, settings, gain)
+    has_errors = all(part.has_errors for part in good)
+    exposure_times = _times(parts, times)
+    notes = [*_gathered(parts), *gaps(good), scales[0].note, *exposure_times.notes]
+    if not has_errors and any(part.has_errors for part in good):
+        without = next(part.name for part in good if not part.has_errors)
+        notes.append(f"{without} has no standard errors; those of the other inputs were left.")
+    notes = [note for note in notes if note]
+    for note in notes:
+        log.warning("%s", note)
+    integration, index = _numbers(parts)
+    return Exposure(
+        segments=_segments(parts, scales, has_errors, settings),
+        shape=first.shape,
+        times=exposure_times,
+        unit=scales[0].unit,
+        optics=first.optics,
+        position=first.position,
+        has_errors=has_errors,
+        integration=integration,
+        segment=index,
+        filenames=_filenames(parts),
+        inputs=_inputs(parts),
+        meta=first.meta(),
+        notes=tuple(notes),
+    )
+
+
+def _prepared(parts: Sequence[Part], settings: Settings) -> list[Part]:
+    """See that there is something to join, and that it is of one kind."""
+    good = [part for part in parts if not part.problem]
+    if not good:
+        more = "" if len(parts) == 1 else f" (the first of {len(parts)} inputs, all unreadable)"
+        raise InputError(f"{parts[0].problem}{more}")
+    if settings.unit is not None:
+        unit = given_unit(settings.unit)
+        parts = [_in_unit(part, unit) for part in parts]
+    check_same([part for part in parts if not part.problem], settings.where or ())
+    shape = good[0].shape
+    return [replace(part, shape=shape) if part.problem else part for part in parts]
+
+
+def _in_unit(part: Part, unit: str) -> Part:
+    notes = part.notes
+    if part.unit not in ("", unit) and not part.problem:
+        notes += (f"The input says {part.unit}; unit={unit}, which was given, is used.",)
+    return replace(part, unit=unit, notes=notes)
+
+
+def _conversions(
+    parts: Sequence[Part],
+    good: Sequence[Part],
+    settings: Settings,
+    gain: float | np.ndarray | None,
+) -> list[Conversion]:
+    """Find each part's factor to the exposure's unit; those that cannot be read have none."""
+    own = gain_of(settings.gain, good[0].tree, good[0].shape)
+    gain = gain if own is None and good[0].unit == "DN/s" else own
+    found: dict[tuple, Conversion] = {}
+    out = []
+    for part in parts:
+        source = good[0] if part.problem else part
+        key = (
+            number(source.tree, "photometry.pixelarea_steradians"),
+            number(source.tree, "exposure.integration_time"),
+            source.times.exposure_time,
+        )
+        if str(key) not in found:
+            found[str(key)] = conversion(
+                source.name, source.unit, source.tree, source.shape, gain, key[-1]
+            )
+        out.append(found[str(key)])
+    units = {item.unit: part.name for item, part in zip(out, parts)}
+    if len(units) > 1:
+        (one, first), (other, second) = list(units.items())[:2]
+        raise InputError(
+            f"{first} and {second} cannot be brought to one unit, they end in {one} and {other}:"
+            " pixel area or integration time is missing in one of them"
+        )
+    return out
+
+
+def _segments(
+    parts: Sequence[Part], scales: Sequence[Conversion], has_errors: bool, settings: Settings
+) -> tuple[Segment, ...]:
+    """One segment a cube; images that follow each other share one."""
+    out: list[Segment] = []
+    run: list[Part] = []
+    start = 1
+    for place, part in enumerate(parts):
+        if part.single:
+            run.append(part)
+            following = parts[place + 1] if place + 1 < len(parts) else None
+            if following is not None and following.single:
+                if scales[place + 1] is scales[place]:
+                    continue
+            out.append(
+                _joined(run, scales[place], has_errors, settings, start, alone=len(parts) == 1)
+            )
+            start, run = start + len(run), []
+            continue
+        first = part.times.first or start
+        out.append(Segment(part.source, part.n_frames, part.name, scales[place].scale, first))
+        start += part.n_frames
+    return tuple(out)
+
+
+def _joined(
+    run: Sequence[Part],
+    scale: Conversion,
+    has_errors: bool,
+    settings: Settings,
+    start: int,
+    *,
+    alone: bool,
+) -> Segment:
+    if len(run) == 1 and alone:
+        source: Any = run[0].source
+    else:
+        source = JoinedFrames(
+            tuple(part.source for part in run),
+            errors=has_errors,
+            dq=any(part.has_dq or part.problem for part in run),
+            tolerant=settings.unreadable == "flag",
+            names=tuple(part.name for part in run),
+        )
+    return Segment(source, len(run), run[0].name, scale.scale, start)
+
+
+def _numbers(parts: Sequence[Part]) -> tuple[np.ndarray, np.ndarray]:
+    """Number of each integration in its exposure, and of its input, from 1."""
+    firsts = [part.times.first for part in parts if part.single]
+    counted = None not in firsts and all(a < b for a, b in zip(firsts[:-1], firsts[1:]))
+    integration, index, start = [], [], 1
+    for place, part in enumerate(parts, 1):
+        known = part.times.first if not part.single or counted else None
+        first = start if known is None else known
+        if part.problem and not counted:
+            first = start
+        integration.append(first + np.arange(part.n_frames))
+        index.append(np.full(part.n_frames, place))
+        start = first + part.n_frames
+    return (
+        np.concatenate(integration).astype(np.int64),
+        np.concatenate(index).astype(np.int64),
+    )
+
+
+def _times(parts: Sequence[Part], given: Any) -> Times:
+    lengths = [part.times.exposure_time for part in parts]
+    known = [length for length in lengths if math.isfinite(length)]
+    exposure_time = float(np.median(known)) if known else math.nan
+    total = sum(part.n_frames for part in parts)
+    lost = np.concatenate([part.times.flags for part in parts]) & np.uint32(Flag.UNREADABLE)
+    if given is not None:
+        own = given_times(given, total)
+        return Times(
+            own.mjd_utc, own.bmjd_tdb, own.source, own.flags | lost, own.notes, exposure_time
+        )
+    utc = np.concatenate([part.times.mjd_utc for part in parts])
+    tdb = np.concatenate([part.times.bmjd_tdb for part in parts])
+    flags = np.concatenate([part.times.flags for part in parts])
+    sources = list(dict.fromkeys(part.times.source for part in parts if not part.problem))
+    notes = _counted([note for part in parts for note in part.times.notes])
+    mid = utc[np.isfinite(utc)] if np.isfinite(utc).any() else tdb[np.isfinite(tdb)]
+    if mid.size == 0:
+        notes.append("No times are known.")
+    elif mid.size < total:
+        notes.append(f"No times are known for {total - mid.size} of {total} integrations.")
+    if mid.size > 1 and np.any(np.diff(mid) <= 0):
+        notes.append("The times of the frames do not rise in the order of the frames.")
+    return Times(utc, tdb, "; ".join(sources), flags, tuple(notes), exposure_time)
+
+
+def _counted(notes: Sequence[str]) -> list[str]:
+    """Say once what is true of several inputs."""
+    return [
+        note if count == 1 else f"{note[:-1]} ({count} inputs)."
+        for note, count in Counter(notes).items()
+    ]
+
+
+def _gathered(parts: Sequence[Part]) -> list[str]:
+    notes = _counted([note for part in parts for note in part.notes])
+    lost = [part for part in parts if part.problem]
+    if lost:
+        others = [part.path.name if part.path else part.name for part in lost[1:4]]
+        others += [f"{len(lost) - 4} more"] if len(lost) > 4 else []
+        notes.append(
+            f"{len(lost)} of {len(parts)} inputs cannot be read and became rows of NaN; the first:"
+            f" {lost[0].problem}{'; then ' if others else ''}{', '.join(others)}."
+        )
+    return notes
+
+
+def _filenames(parts: Sequence[Part]) -> tuple[str, ...] | None:
+    if not any(part.path for part in parts):
+        return None
+    return tuple(
+        part.path.name if part.path else part.name for part in parts for _ in range(part.n_frames)
+    )
+
+
+def _inputs(parts: Sequence[Part]) -> tuple[dict, ...]:
+    out, start = [], 1
+    for part in parts:
+        out.append({**part.record, "frames": [start, start + part.n_frames - 1]})
+        start += part.n_frames
+    return tuple(out)

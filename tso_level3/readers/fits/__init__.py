@@ -1,0 +1,1 @@
+"""FITS files: headers, byte-range reading of images, generic and ncdhas files."""

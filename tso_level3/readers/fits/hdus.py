@@ -1,0 +1,248 @@
+"""From the HDUs of a FITS file to a source of its frames."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from tso_level3.datatypes import Box, FrameSource
+from tso_level3.readers.concat import Workspace
+from tso_level3.readers.errors import InputError, brief
+from tso_level3.readers.fits.cards import value
+from tso_level3.readers.fits.raw_file import ByteFile
+from tso_level3.readers.fits.raw_frames import Block, PlainFits, TileFits
+from tso_level3.readers.fits.scan import UNREADABLE, FitsFile, Hdu, open_bytes
+
+__all__ = ["Plane", "check_image", "cube_shape", "frames_of", "whole_image"]
+
+#: A compressed image that claims to be larger than this many times its bytes is damaged.
+_PACKING = 2000
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """Which pixels of a file are meant.
+
+    Attributes
+    ----------
+    hdu : Hdu
+        The image.
+    plane : int or None
+        Plane of a 3-D image that is the frame; None: each plane is a frame.
+    variance : bool
+        Whether they are variances that stand for standard errors.
+    """
+
+    hdu: Hdu
+    plane: int | None = None
+    variance: bool = False
+
+
+def cube_shape(path: Path, hdu: Hdu) -> tuple[int, int, int]:
+    """Shape of an image as a cube.
+
+    Parameters
+    ----------
+    path : Path
+        Its file, for errors.
+    hdu : Hdu
+        The image.
+
+    Returns
+    -------
+    (int, int, int)
+        (n, ny, nx).
+
+    Raises
+    ------
+    InputError
+        It is not 2-D or 3-D, apart from axes of length 1, or has no pixels.
+    """
+    shape = hdu.shape
+    while len(shape) > 3 and shape[0] == 1:
+        shape = shape[1:]
+    if len(shape) not in (2, 3):
+        raise InputError(
+            f"{path}: NAXIS = {len(hdu.shape)} found in HDU {hdu.index}, expected an image (2) or"
+            " a cube (3)"
+        )
+    if math.prod(shape) == 0:
+        raise InputError(f"{path}: shape {hdu.shape} found in HDU {hdu.index}, expected pixels")
+    return shape if len(shape) == 3 else (1, *shape)
+
+
+def check_image(path: Path, hdu: Hdu) -> None:
+    """See that an image's pixels are all in the file.
+
+    Raises
+    ------
+    InputError
+        The file is too short, or a compressed image contradicts itself.
+    """
+    label = hdu.name or f"HDU {hdu.index}"
+    if not hdu.complete:
+        raise InputError(
+            f"{path}: the file is truncated, expected {hdu.size} bytes of {label} from byte"
+            f" {hdu.offset}"
+        )
+    if hdu.kind != "tiles":
+        return
+    pixels = math.prod(hdu.shape) * np.dtype(hdu.dtype).itemsize
+    tiles = 1
+    for place, length in enumerate(reversed(hdu.shape), 1):
+        step = value(hdu.header, f"ZTILE{place}", length if place == 1 else 1)
+        if not isinstance(step, int) or step < 1:
+            raise InputError(
+                f"{path}: ZTILE{place} = {step!r} found in {label}, expected 1 or more"
+            )
+        tiles *= math.ceil(length / step)
+    if tiles != value(hdu.header, "NAXIS2") or pixels > _PACKING * max(hdu.size, 1):
+        raise InputError(
+            f"{path}: {label} declares {hdu.shape} pixels, which its compressed tiles do not hold"
+        )
+
+
+def frames_of(
+    file: FitsFile,
+    planes: Mapping[str, Plane],
+    *,
+    n_frames: int,
+    zero_is_bad: bool = False,
+    work: Workspace | None = None,
+) -> FrameSource:
+    """Make a source of frames.
+
+    Parameters
+    ----------
+    file : FitsFile
+        The file.
+    planes : mapping
+        ``values`` and, where known, ``errors``, ``dq``, ``var_poisson``, ``var_rnoise``,
+        ``var_flat``.
+    n_frames : int
+        Number of frames.
+    zero_is_bad : bool
+        Whether an error of zero or NaN marks a bad pixel.
+    work : Workspace, optional
+        Memory to share.
+
+    Returns
+    -------
+    FrameSource
+        `PlainFits`; `TileFits` where an image is compressed in tiles.
+
+    Raises
+    ------
+    InputError
+        Pixels are missing from the file, or what belongs together has different shapes.
+    """
+    shape = _frame_shape(file, planes["values"])
+    for name, plane in planes.items():
+        check_image(file.path, plane.hdu)
+        n, *frame = _frame_shape(file, plane)
+        if tuple(frame) != shape[1:] or n not in (1, n_frames):
+            raise InputError(
+                f"{file.path}: shape {plane.hdu.shape} found for {plane.hdu.name or name},"
+                f" expected {(n_frames, *shape[1:])} as the image"
+            )
+    if any(plane.hdu.kind == "tiles" for plane in planes.values()):
+        return _tiles(file, planes)
+    blocks = {name: _block(file, plane) for name, plane in planes.items()}
+    work = Workspace() if work is None else work
+    options = {"zero_is_bad": zero_is_bad, "work": work, **blocks}
+    needed = max(block.end for block in blocks.values())
+    if file.packing and n_frames > 1:
+        path = _unpack(file)
+        source = PlainFits(ByteFile(str(path), label=str(file.path)), **options)
+        weakref.finalize(source, path.unlink, missing_ok=True)
+        return source
+    bytes_ = ByteFile(str(file.path), packing=file.packing, needed=needed, keep_open=n_frames > 1)
+    return PlainFits(bytes_, **options)
+
+
+def _frame_shape(file: FitsFile, plane: Plane) -> tuple[int, int, int]:
+    shape = cube_shape(file.path, plane.hdu)
+    if plane.plane is None:
+        return shape
+    if plane.plane >= shape[0]:
+        raise InputError(
+            f"plane: {plane.plane} found, expected less than {shape[0]}, the planes of {file.path}"
+        )
+    return (1, *shape[1:])
+
+
+def _block(file: FitsFile, plane: Plane) -> Block:
+    hdu = plane.hdu
+    shape = cube_shape(file.path, hdu)
+    scale, zero = (_real(file.path, hdu, *item) for item in (("BSCALE", 1.0), ("BZERO", 0.0)))
+    blank = value(hdu.header, "BLANK")
+    block = Block(
+        hdu.offset,
+        hdu.dtype,
+        shape,
+        scale,
+        zero,
+        blank if isinstance(blank, int) and not isinstance(blank, bool) else None,
+        plane.variance,
+    )
+    if plane.plane is None:
+        return block
+    frame = shape[1] * shape[2] * np.dtype(hdu.dtype).itemsize
+    return replace(block, offset=hdu.offset + plane.plane * frame, shape=(1, *shape[1:]))
+
+
+def _real(path: Path, hdu: Hdu, key: str, default: float) -> float:
+    found = value(hdu.header, key, default)
+    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
+        raise InputError(f"{path}: {key} = {found!r} found in HDU {hdu.index}, expected a number")
+    return float(found)
+
+
+def _tiles(file: FitsFile, planes: Mapping[str, Plane]) -> TileFits:
+    places = {
+        name: (plane.hdu.index, -1 if plane.plane is None else plane.plane)
+        for name, plane in planes.items()
+    }
+    variance = "errors" in planes and planes["errors"].variance
+    return TileFits(str(file.path), **places, variance=variance)
+
+
+def _unpack(file: FitsFile) -> Path:
+    """Unpack a cube beside the system's temporary files, to be read by offset."""
+    target = Path(tempfile.mkstemp(prefix="tso_level3_", suffix=".fits")[1])
+    try:
+        with open_bytes(file.path, file.packing) as packed, target.open("wb") as out:
+            shutil.copyfileobj(packed, out, 1 << 20)
+    except UNREADABLE as problem:
+        target.unlink(missing_ok=True)
+        raise InputError(f"{file.path}: cannot be unpacked ({brief(problem)})") from problem
+    return target
+
+
+def whole_image(file: FitsFile, hdu: Hdu) -> np.ndarray:
+    """Read a 2-D image.
+
+    Parameters
+    ----------
+    file : FitsFile
+        The file.
+    hdu : Hdu
+        Its image.
+
+    Returns
+    -------
+    ndarray, (ny, nx)
+        Its values.
+    """
+    n, ny, nx = cube_shape(file.path, hdu)
+    if n != 1:
+        raise InputError(f"{file.path}: {n} planes found, expected one image")
+    source = frames_of(file, {"values": Plane(hdu)}, n_frames=1)
+    return source.load(0, 1, Box(0, 0, nx, ny)).values[0]

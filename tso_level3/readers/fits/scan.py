@@ -1,0 +1,316 @@
+"""The anatomy of a FITS file: its headers, and where the data of each HDU lie.
+
+The file is walked from header to header by the sizes that the headers declare, and each is held
+against the size of the file. Nothing is mapped or read but the headers, so that a truncated file
+is found before any work begins, and hundreds of files cost milliseconds each.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import math
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from tso_level3.readers.errors import InputError, brief, check_file
+from tso_level3.readers.fits.cards import Cards, value
+
+__all__ = ["UNREADABLE", "FitsFile", "Hdu", "open_bytes", "packing", "scan", "table", "table_bytes"]
+
+_RECORD = 2880
+_LONGEST_HEADER = 4000 * _RECORD
+_MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
+_OPENERS = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
+_BYTES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
+_FORMS = {"B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
+_WIDTHS = {"L": 1, "A": 1, "X": 0, "C": 8, "M": 16, "P": 8, "Q": 16}
+
+#: What decompressing or reading a damaged file can raise.
+UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError)
+
+
+@dataclass(frozen=True, eq=False)
+class Hdu:
+    """One header and the place of its data.
+
+    Attributes
+    ----------
+    index : int
+        Its number in the file, from 0.
+    name : str
+        EXTNAME, upper case.
+    header : Cards
+        Its keywords.
+    offset, size : int
+        First byte and number of bytes of its data.
+    complete : bool
+        Whether the file holds all of them.
+    kind : str
+        ``image``, ``tiles`` (a compressed image), ``table`` or ``other``.
+    shape : tuple of int
+        Shape of the image in NumPy's order; of a table its rows and bytes a row.
+    dtype : str
+        NumPy type of the stored pixels.
+    """
+
+    index: int
+    name: str
+    header: Cards
+    offset: int
+    size: int
+    complete: bool
+    kind: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def is_image(self) -> bool:
+        """Whether there are pixels in it."""
+        return self.kind in ("image", "tiles") and len(self.shape) > 0
+
+
+@dataclass(frozen=True, eq=False)
+class FitsFile:
+    """A file that was walked.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    packing : str
+        ``''``, ``gzip``, ``bzip2`` or ``xz``.
+    hdus : tuple of Hdu
+        What it holds.
+    whole : bool
+        Whether it ends where its last HDU does.
+    """
+
+    path: Path
+    packing: str
+    hdus: tuple[Hdu, ...]
+    whole: bool = True
+
+    @property
+    def primary(self) -> Cards:
+        """The first header."""
+        return self.hdus[0].header
+
+    def find(self, name: str) -> Hdu | None:
+        """Find an HDU by its name (upper case) or, for digits, its number."""
+        for hdu in self.hdus:
+            if hdu.name == name.upper():
+                return hdu
+        if name.isdigit() and int(name) < len(self.hdus):
+            return self.hdus[int(name)]
+        return None
+
+
+def packing(path: Path) -> str:
+    """Tell how a file is packed, by its first bytes; '' where it is not."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(6)
+    except OSError as problem:
+        raise InputError(f"{path}: cannot be read ({brief(problem)})") from problem
+    return next((name for magic, name in _MAGIC.items() if start.startswith(magic)), "")
+
+
+@contextmanager
+def open_bytes(path: Path, packed: str) -> Iterator[BinaryIO]:
+    """Open a file, unpacking it on the way where it is packed."""
+    opener = _OPENERS.get(packed)
+    with opener(path, "rb") if opener else path.open("rb") as file:
+        yield file
+
+
+def scan(path: Path) -> FitsFile:
+    """Walk a FITS file.
+
+    Parameters
+    ----------
+    path : Path
+        The file; it may be packed with gzip, bzip2 or xz.
+
+    Returns
+    -------
+    FitsFile
+        Its headers and the places of its data.
+
+    Raises
+    ------
+    InputError
+        The file is missing, empty, no FITS file, or its first header is damaged.
+    """
+    check_file(path)
+    packed = packing(path)
+    try:
+        with open_bytes(path, packed) as file:
+            hdus, whole = _walk(path, file, None if packed else path.stat().st_size)
+    except InputError:
+        raise
+    except UNREADABLE as problem:
+        raise InputError(f"{path}: cannot be read to its end ({brief(problem)})") from problem
+    return FitsFile(path, packed, tuple(hdus), whole)
+
+
+def _walk(path: Path, file: BinaryIO, size: int | None) -> tuple[list[Hdu], bool]:
+    """List the HDUs; and whether the file ends where the last of them does."""
+    hdus: list[Hdu] = []
+    offset = 0
+    while True:
+        text = _header_text(path, file, len(hdus))
+        if not text:
+            return hdus, text is None
+        header = Cards(text)
+        offset += len(text)
+        hdu = _describe(path, header, len(hdus), offset)
+        end = hdu.offset + hdu.size
+        reached = min(end, size) if size is not None else _skip(file, hdu.size, offset)
+        hdus.append(replace(hdu, complete=reached == end))
+        if reached < end:
+            return hdus, False
+        offset += math.ceil(hdu.size / _RECORD) * _RECORD
+        if size is None:
+            _skip(file, offset - end, end)
+        elif offset >= size:
+            return hdus, True
+        else:
+            file.seek(offset)
+
+
+def _skip(file: BinaryIO, count: int, start: int) -> int:
+    """Read over bytes of a packed file; answers with the place that was reached."""
+    left = count
+    while left > 0:
+        got = len(file.read(min(left, 1 << 20)))
+        if got == 0:
+            break
+        left -= got
+    return start + count - left
+
+
+def _header_text(path: Path, file: BinaryIO, index: int) -> str | None:
+    """Read one header, to its END; None at the end of the file, '' where there is no header."""
+    first = file.read(_RECORD)
+    start = first[:9]
+    if index == 0 and start != b"SIMPLE  =":
+        raise InputError(f"{path}: not a FITS file (it begins with {first[:8]!r})")
+    if index > 0 and start != b"XTENSION=":
+        return "" if first else None  # special records, or damage
+    blocks, block = [], first
+    while len(block) == _RECORD and len(blocks) * _RECORD < _LONGEST_HEADER:
+        blocks.append(block.decode("ascii", "replace").replace("\ufffd", "?"))
+        if any(blocks[-1][i : i + 80].rstrip() == "END" for i in range(0, _RECORD, 80)):
+            return "".join(blocks)
+        block = file.read(_RECORD)
+    if index == 0:
+        raise InputError(f"{path}: the first header has no END card, expected one")
+    return ""
+
+
+def _describe(path: Path, header: Cards, index: int, offset: int) -> Hdu:
+    extension = value(header, "XTENSION", "IMAGE") if index else "IMAGE"
+    tiles = extension == "BINTABLE" and value(header, "ZIMAGE") is True
+    axes = _axes(path, header, "", index)
+    bits = _whole(path, header, "BITPIX", index)
+    if bits not in _BYTES:
+        raise InputError(
+            f"{path}: BITPIX = {bits} found in HDU {index}, expected one of 8, 16, 32, 64, -32, -64"
+        )
+    count = math.prod(axes) if axes else 0
+    groups = _whole(path, header, "GCOUNT", index, 1) if index else 1
+    extra = _whole(path, header, "PCOUNT", index, 0) if index else 0
+    if groups < 0 or extra < 0:
+        raise InputError(
+            f"{path}: GCOUNT = {groups} and PCOUNT = {extra} found in HDU {index}, expected no"
+            " negative number"
+        )
+    if extension == "BINTABLE" and not 0 <= _whole(path, header, "TFIELDS", index) <= 999:
+        raise InputError(
+            f"{path}: TFIELDS = {value(header, 'TFIELDS')} found in HDU {index}, expected 0 to 999"
+        )
+    size = abs(bits) // 8 * groups * (extra + count)
+    kind = {"IMAGE": "image", "BINTABLE": "table"}.get(extension, "other")
+    if tiles:
+        kind, axes = "tiles", _axes(path, header, "Z", index)
+        bits = _whole(path, header, "ZBITPIX", index)
+    name = str(value(header, "EXTNAME", "")).upper()
+    shape = tuple(reversed(axes))
+    return Hdu(index, name, header, offset, size, True, kind, shape, _BYTES.get(bits, "u1"))
+
+
+def _axes(path: Path, header: Cards, prefix: str, index: int) -> tuple[int, ...]:
+    number = _whole(path, header, f"{prefix}NAXIS", index)
+    if not 0 <= number <= 999:
+        raise InputError(f"{path}: NAXIS = {number} found in HDU {index}, expected 0 to 999")
+    axes = tuple(_whole(path, header, f"{prefix}NAXIS{i + 1}", index) for i in range(number))
+    for place, length in enumerate(axes):
+        if not 0 <= length < 2**40:
+            raise InputError(
+                f"{path}: NAXIS{place + 1} = {length} found in HDU {index}, expected a length"
+            )
+    return axes
+
+
+def _whole(path: Path, header: Cards, key: str, index: int, default: int | None = None) -> int:
+    found = value(header, key, default)
+    if isinstance(found, bool) or not isinstance(found, int):
+        raise InputError(f"{path}: {key} = {found!r} found in HDU {index}, expected a whole number")
+    return found
+
+
+def table_bytes(file: FitsFile, hdu: Hdu) -> bytes:
+    """Read the rows of a binary table as they are; fewer bytes where the file is damaged."""
+    with open_bytes(file.path, file.packing) as stream:
+        stream.seek(hdu.offset)
+        return stream.read(math.prod(hdu.shape) if hdu.kind == "table" and hdu.complete else 0)
+
+
+def table(file: FitsFile, hdu: Hdu) -> np.ndarray | None:
+    """Read the numbers of a binary table.
+
+    Parameters
+    ----------
+    file : FitsFile
+        The file.
+    hdu : Hdu
+        Its table.
+
+    Returns
+    -------
+    ndarray, (rows,), structured, or None
+        Columns that hold one number a row, by name; None where the table is damaged.
+    """
+    if hdu.kind != "table" or not hdu.complete or len(hdu.shape) != 2:
+        return None
+    rows, width = hdu.shape
+    names, formats, offsets, offset = [], [], [], 0
+    for number in range(1, value(hdu.header, "TFIELDS", 0) + 1):
+        form = str(value(hdu.header, f"TFORM{number}", ""))
+        digits = form[: len(form) - len(form.lstrip("0123456789"))]
+        repeat, code = int(digits or 1), form[len(digits) : len(digits) + 1]
+        name = str(value(hdu.header, f"TTYPE{number}", f"column{number}"))
+        if code in _FORMS and repeat == 1 and name not in names:
+            names.append(name)
+            formats.append(_FORMS[code])
+            offsets.append(offset)
+        width_of = int(_FORMS[code][-1]) if code in _FORMS else _WIDTHS.get(code)
+        if width_of is None:
+            return None
+        offset += math.ceil(repeat / 8) if code == "X" else repeat * width_of
+    if offset != width or not names:
+        return None
+    dtype = np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": width})
+    try:
+        raw = table_bytes(file, hdu)
+    except UNREADABLE:
+        return None
+    return np.frombuffer(raw, dtype) if len(raw) == rows * width else None

@@ -1,0 +1,166 @@
+"""What headers say about time: dates, cadence, and the way to the barycentre."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tso_level3.readers.metadata import get, number
+
+__all__ = ["FARTHEST", "as_mjd", "barycentric_shift", "cadence_of", "header_times", "parse_date"]
+
+_DAY = 86400.0
+_JD = 2400000.5
+#: Largest difference of the two scales [d]: light takes 8.4 minutes, TDB is 69 s ahead of UTC.
+FARTHEST = 0.01
+
+
+def as_mjd(times: Any) -> np.ndarray:
+    """Make MJD of MJD or JD; what cannot be a date becomes NaN."""
+    days = np.array(times, dtype=float, ndmin=1)
+    days = np.where(days > 2.0e6, days - _JD, days)
+    with np.errstate(invalid="ignore"):
+        return np.where((days > 10000) & (days < 200000), days, np.nan)
+
+
+def cadence_of(tree: Mapping[str, Any]) -> float:
+    """Time from the start of an integration to that of the next, with its resets [s].
+
+    Parameters
+    ----------
+    tree : mapping
+        Metadata.
+
+    Returns
+    -------
+    float
+        NaN where it cannot be told.
+    """
+    length = number(tree, "exposure.integration_time")
+    frame = number(tree, "exposure.frame_time")
+    resets = number(tree, "exposure.nresets_between_ints")
+    dropped = number(tree, "exposure.drop_frames3")
+    if length > 0 and frame >= 0:
+        extra = (resets if resets >= 0 else 1.0) + (dropped if dropped > 0 else 0.0)
+        return length + extra * frame
+    span = number(tree, "exposure.end_time") - number(tree, "exposure.start_time")
+    count = number(tree, "exposure.nints")
+    if span > 0 and count >= 1:
+        return span * _DAY / count
+    return math.nan
+
+
+def header_times(
+    tree: Mapping[str, Any], n_frames: int, first: int, *, image: bool = False
+) -> tuple[np.ndarray, str]:
+    """Compute mid-times from the start of the exposure and its cadence.
+
+    Parameters
+    ----------
+    tree : mapping
+        Metadata.
+    n_frames : int
+        Number of frames.
+    first : int
+        Number of the first in the exposure, from 1.
+    image : bool
+        Whether it is a single image, whose time is that of the exposure's middle.
+
+    Returns
+    -------
+    mjd_utc : ndarray, (n_frames,)
+        NaN where it cannot be told [d].
+    keyword : str
+        What it was computed from.
+    """
+    nothing = np.full(n_frames, np.nan)
+    start, keyword = _start(tree)
+    middle = as_mjd(number(tree, "exposure.mid_time"))[0]
+    length, cadence = number(tree, "exposure.integration_time"), cadence_of(tree)
+    if image and n_frames == 1 and math.isfinite(middle):
+        return np.array([middle]), "EXPMID"
+    if n_frames == 1 and first == 1 and not math.isfinite(cadence):
+        cadence = 0.0
+    if not (math.isfinite(start) and math.isfinite(cadence)):
+        return nothing, "none"
+    length = length if length > 0 else cadence
+    before = first - 1
+    if before and _is_segments_own(tree, n_frames, cadence):
+        before = 0
+    k = before + np.arange(n_frames)
+    return as_mjd(start + (k * cadence + length / 2) / _DAY), keyword
+
+
+def _start(tree: Mapping[str, Any]) -> tuple[float, str]:
+    for place, keyword in (("start_time", "EXPSTART"), ("start_time_mjd", "MJD-BEG")):
+        start = as_mjd(number(tree, f"exposure.{place}"))[0]
+        if math.isfinite(start):
+            return start, keyword
+    day = str(get(tree, "observation.date", ""))
+    time = str(get(tree, "observation.time", ""))
+    start = parse_date(f"{day}T{time}" if time and "T" not in day else day)
+    return start, "DATE-OBS"
+
+
+def _is_segments_own(tree: Mapping[str, Any], n_frames: int, cadence: float) -> bool:
+    """Whether start and end of a segment's header are those of the segment, not the exposure."""
+    span = (number(tree, "exposure.end_time") - number(tree, "exposure.start_time")) * _DAY
+    total = number(tree, "exposure.nints") * cadence
+    if not (math.isfinite(span) and math.isfinite(total)):
+        return False
+    return abs(span - n_frames * cadence) < abs(span - total)
+
+
+def parse_date(text: str) -> float:
+    """Make MJD of an ISO date and time; NaN where it is none."""
+    try:
+        moment = np.datetime64(text.strip().rstrip("Z").replace(" ", "T"), "us")
+    except (ValueError, OverflowError):
+        return math.nan
+    if np.isnat(moment):
+        return math.nan
+    days = (moment - np.datetime64("1858-11-17", "us")) / np.timedelta64(1, "D")
+    return float(as_mjd(days)[0])
+
+
+def barycentric_shift(utc: np.ndarray, tree: Mapping[str, Any]) -> tuple[np.ndarray | None, str]:
+    """Difference of the scales [d] at given times, from the header."""
+    for places, how in (
+        (("exposure.start_time_tdb", "exposure.mid_time_tdb", "exposure.end_time_tdb"), "TDB-BEG"),
+        (
+            (
+                "time.barycentric_expstart",
+                "time.barycentric_expmid",
+                "time.barycentric_expend",
+            ),
+            "BSTRTIME",
+        ),
+    ):
+        nodes, ahead = [], []
+        for place, own in zip(places, ("start_time", "mid_time", "end_time")):
+            there = as_mjd(number(tree, place))[0]
+            here = as_mjd(number(tree, f"exposure.{own}"))[0]
+            difference = there - here
+            if 1e-9 < abs(difference) < FARTHEST and here not in nodes:
+                nodes.append(here)
+                ahead.append(difference)
+        if nodes and not _without_light_travel(nodes, ahead):
+            degree = len(nodes) - 1
+            fit = np.polynomial.Polynomial.fit(nodes, ahead, degree) if degree else None
+            return (fit(utc) if degree else np.full(utc.size, ahead[0])), f"{how} and its kin"
+    seconds = number(tree, "time.barycentric_correction")
+    if seconds and abs(seconds) / _DAY < FARTHEST:
+        return np.full(utc.size, seconds / _DAY), "BARTDELT at the start of the exposure"
+    return None, ""
+
+
+def _without_light_travel(nodes: list[float], ahead: list[float]) -> bool:
+    """Whether all the header's TDB are only UTC in another scale, at the observatory."""
+    from astropy.time import Time
+
+    utc = Time(nodes, format="mjd", scale="utc")
+    only_scale = (utc.tdb.jd1 - utc.jd1) + (utc.tdb.jd2 - utc.jd2)
+    return bool(np.all(np.abs(np.asarray(ahead) - only_scale) * _DAY < 0.02))

@@ -1,0 +1,199 @@
+"""One input, before it is joined with others to an exposure."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tso_level3.datatypes import FrameSource, Optics
+from tso_level3.readers.errors import InputError, brief
+
+__all__ = ["FILE_SETTINGS", "FITS_SETTINGS", "Part", "PartTimes", "describe_file", "without"]
+
+#: Settings that count for FITS files alone, and for files alone.
+FITS_SETTINGS = ("extension", "plane", "error_extension", "mask_extension")
+FILE_SETTINGS = (*FITS_SETTINGS, "checksum")
+
+
+@dataclass(frozen=True, eq=False)
+class PartTimes:
+    """Times of the frames of one input.
+
+    Attributes
+    ----------
+    mjd_utc, bmjd_tdb : ndarray, (n,)
+        Mid-times [d]; NaN where unknown.
+    source : str
+        Where they come from; see `tso_level3.datatypes.Times`.
+    flags : ndarray, (n,), uint32
+        Bits of `tso_level3.Flag`.
+    first : int or None
+        Number of the first integration in the exposure, from 1; None where unknown.
+    notes : tuple of str
+        What was assumed.
+    exposure_time : float
+        Effective integration time [s].
+    """
+
+    mjd_utc: np.ndarray
+    bmjd_tdb: np.ndarray
+    source: str
+    flags: np.ndarray
+    first: int | None = None
+    notes: tuple[str, ...] = ()
+    exposure_time: float = np.nan
+
+    def of(self, plane: int) -> PartTimes:
+        """Take the times of one frame.
+
+        Parameters
+        ----------
+        plane : int
+            Which, from 0.
+
+        Returns
+        -------
+        PartTimes
+            Those of that frame.
+        """
+        row = slice(plane, plane + 1)
+        return replace(
+            self,
+            mjd_utc=self.mjd_utc[row],
+            bmjd_tdb=self.bmjd_tdb[row],
+            flags=self.flags[row],
+            first=None if self.first is None else self.first + plane,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One file, model or array.
+
+    Attributes
+    ----------
+    name : str
+        What errors call it.
+    source : FrameSource
+        Its frames.
+    n_frames : int
+        How many.
+    shape : (int, int)
+        (ny, nx).
+    times : PartTimes
+        Their times.
+    unit : str
+        Unit of the frames as they are stored; '' where unknown.
+    has_errors, has_dq : bool
+        Whether standard errors and data quality are known.
+    optics : Optics
+        What took them.
+    tree : mapping
+        Facts of the input, as a tree of metadata.
+    meta : callable
+        Reads all its metadata, for the product.
+    position : (float, float) or None
+        Expected x, y of the star, 0-based.
+    single : bool
+        Whether it is one frame of a list rather than a cube.
+    path : Path or None
+        Its file.
+    record : dict
+        What the product says about it.
+    notes : tuple of str
+        What was assumed.
+    labels : mapping
+        What else tells one series from another: label to keyword and value.
+    problem : str
+        Why it cannot be read; '' where it can.
+    """
+
+    name: str
+    source: FrameSource
+    n_frames: int
+    shape: tuple[int, int]
+    times: PartTimes
+    unit: str = ""
+    has_errors: bool = False
+    has_dq: bool = False
+    optics: Optics = field(default_factory=Optics)
+    tree: Mapping[str, Any] = field(default_factory=dict)
+    meta: Callable[[], Mapping[str, Any]] = dict
+    position: tuple[float, float] | None = None
+    single: bool = False
+    path: Path | None = None
+    record: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    labels: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    problem: str = ""
+
+
+def without(part: Part, settings: Any, *names: str) -> Part:
+    """Note which of the settings do not count for an input.
+
+    Parameters
+    ----------
+    part : Part
+        The input.
+    settings : Settings
+        The parameters.
+    *names : str
+        Those that its reader does not look at.
+
+    Returns
+    -------
+    Part
+        The same, with a note for each of them that is not the default.
+    """
+    given = [f"{name}={getattr(settings, name)}" for name in names if getattr(settings, name)]
+    given += ["plane=0"] if "plane" in names and settings.plane == 0 else []
+    if not given:
+        return part
+    kind = "this kind of file" if part.path is not None else "data in memory"
+    note = f"Not used, since not for {kind}: {', '.join(given)}."
+    return replace(part, notes=(*part.notes, note))
+
+
+def describe_file(path: Path, *, date: str = "", checksum: bool = False) -> dict[str, Any]:
+    """Write down what identifies a file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    date : str
+        Date in its header.
+    checksum : bool
+        Whether to add its SHA-256.
+
+    Returns
+    -------
+    dict
+        ``name``, ``size`` [byte], ``modified`` (ISO, UTC), ``date``, ``sha256``.
+
+    Raises
+    ------
+    InputError
+        It cannot be read.
+    """
+    try:
+        state = path.stat()
+        modified = dt.datetime.fromtimestamp(state.st_mtime, dt.UTC).isoformat(timespec="seconds")
+        record: dict[str, Any] = {
+            "name": path.name,
+            "size": state.st_size,
+            "modified": modified,
+            "date": date,
+        }
+        if checksum:
+            with path.open("rb") as file:
+                record["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as problem:
+        raise InputError(f"{path}: cannot be read ({brief(problem)})") from problem
+    return record

@@ -1,0 +1,304 @@
+"""What the whole of a measured exposure tells: how the sky varies, events, the flags they set."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tso_level3.columns import EVENTS
+from tso_level3.config.settings import Settings
+from tso_level3.core.plan import Measurement, Plan
+from tso_level3.datatypes import Exposure
+from tso_level3.flags import Flag
+from tso_level3.quality.apertures import Choice
+from tso_level3.quality.events.find import LEAST_INTEGRATIONS, Event, find_events
+from tso_level3.quality.events.tilt_modes import directions_of
+from tso_level3.quality.sky import smooth_sky
+from tso_level3.quality.verdict import Signs
+from tso_level3.utils.stats import median
+
+__all__ = [
+    "EventTable",
+    "cleaned_before",
+    "events_in",
+    "signs_of",
+    "with_directions",
+    "with_enclosed",
+    "with_smooth_sky",
+]
+
+log = logging.getLogger(__name__)
+
+# An aperture that was asked for should hold this part of the light.
+_HALF = 0.5
+# Flags of integrations that were not measured.
+_FAILED = Flag.UNREADABLE | Flag.ALL_BAD | Flag.PSF_FAILED
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EventTable:
+    """Events as the product holds them.
+
+    Attributes
+    ----------
+    columns : dict of ndarray
+        The table of `tso_level3.columns.EVENTS`.
+    flags : ndarray, (n_int,), uint32
+        Bits of `tso_level3.Flag` that the events set.
+    """
+
+    columns: dict[str, np.ndarray]
+    flags: np.ndarray
+
+
+def with_directions(
+    plan: Plan, exposure: Exposure, settings: Settings
+) -> tuple[Plan, tuple[np.ndarray, ...]]:
+    """Add the shapes along which events are looked for to a plan.
+
+    Parameters
+    ----------
+    plan : Plan
+        What the first look settled.
+    exposure : Exposure
+        Its optics say which pupil there is.
+    settings : Settings
+        Its `find_events` says whether anything is looked for.
+
+    Returns
+    -------
+    (Plan, tuple of ndarray)
+        The plan, and the subspaces for `find_events`; the plan as it was where nothing is looked
+        for.
+    """
+    if not settings.find_events or exposure.n_int < LEAST_INTEGRATIONS:
+        return plan, ()
+    optics = exposure.optics
+    setup = {name: getattr(optics, name) for name in ("instrument", "filter", "pupil", "detector")}
+    found = directions_of(plan, setup)
+    return dataclasses.replace(plan, directions=found.functionals), found.groups
+
+
+def with_smooth_sky(
+    found: Measurement, plan: Plan, time: np.ndarray, settings: Settings
+) -> tuple[Measurement, Plan]:
+    """Put the best estimate of a slowly varying sky in the place of each integration's own.
+
+    Parameters
+    ----------
+    found : Measurement
+        All frames.
+    plan : Plan
+        What they were measured with.
+    time : ndarray, (n_int,)
+        Times that are quoted [d].
+    settings : Settings
+        Its `background_smooth` says whether anything is done.
+
+    Returns
+    -------
+    (Measurement, Plan)
+        With background and error as they are subtracted; and, in the plan's ``info``, what was
+        done for each annulus.
+    """
+    if settings.background_smooth == "none" or plan.background.mode == "none":
+        return found, plan
+    columns = zip(found.background.T, found.background_err.T, strict=True)
+    star = found.psf[:, 2]
+    skies = [smooth_sky(level, error, time, star=star) for level, error in columns]
+    if skies[0].smoothed:
+        gain = np.nanmedian(skies[0].error) / np.nanmedian(found.background_err[:, 0])
+        log.info("Background smoothed in time: its error is %.2f of each integration's own.", gain)
+    else:
+        log.info("Background not smoothed in time: %s.", skies[0].reason)
+    found = dataclasses.replace(
+        found,
+        background=np.stack([sky.level for sky in skies], axis=1),
+        background_err=np.stack([sky.error for sky in skies], axis=1),
+    )
+    done = {k: sky.as_dict() for k, sky in enumerate(skies)}
+    return found, dataclasses.replace(plan, info={**plan.info, "background_smooth": done})
+
+
+def events_in(
+    found: Measurement,
+    plan: Plan,
+    exposure: Exposure,
+    flux: np.ndarray,
+    groups: Sequence[np.ndarray],
+    counts: np.ndarray | None = None,
+) -> EventTable:
+    """Find the events of a measured exposure.
+
+    Parameters
+    ----------
+    found : Measurement
+        All frames.
+    plan : Plan
+        What they were measured with; without directions there are no events.
+    exposure : Exposure
+        Gives the integrations' numbers and times.
+    flux : ndarray, (n_int,)
+        The quoted light curve.
+    groups : sequence of ndarray
+        From `with_directions`.
+    counts : ndarray, (n_int,), bool, optional
+        Integrations out of transit, whose flux says how large an event is; None where that is not
+        known.
+
+    Returns
+    -------
+    EventTable
+        The table, and the flags of the integrations.
+    """
+    events: tuple[Event, ...] = ()
+    if plan.directions is not None:
+        events = find_events(
+            components=found.directions,
+            x=found.psf[:, 0],
+            y=found.psf[:, 1],
+            width_x=found.gauss[:, 3],
+            width_y=found.gauss[:, 4],
+            chi2=found.psf_chi2,
+            flux=flux,
+            counts=counts,
+            groups=groups,
+        )
+    flags = np.zeros(len(found.flags), np.uint32)
+    for event in events:
+        if event.kind == "settling":
+            flags[event.row : event.row + event.length] |= np.uint32(Flag.SETTLING)
+        else:
+            flags[event.row] |= np.uint32(Flag.EVENT)
+        log.info(
+            "Event: %s at integration %d, significance %.1f, flux step %s.",
+            event.kind,
+            exposure.integration[event.row],
+            event.significance,
+            f"{1e6 * event.size:+.0f} +- {1e6 * event.size_err:.0f} ppm"
+            if np.isfinite(event.size)
+            else "not known",
+        )
+    rows = [event.row for event in events]
+    values = {
+        "integration": exposure.integration[rows],
+        "kind": [event.kind for event in events],
+        "significance": [event.significance for event in events],
+        "size": [event.size for event in events],
+        "size_err": [event.size_err for event in events],
+        "time": exposure.times.time[rows],
+    }
+    table = {item.name: np.array(values[item.name], dtype=item.dtype) for item in EVENTS}
+    return EventTable(table, flags)
+
+
+def cleaned_before(meta: Mapping[str, Any]) -> list[str]:
+    """Say whether the pipeline has removed row noise already.
+
+    Parameters
+    ----------
+    meta : mapping
+        The input's metadata tree.
+
+    Returns
+    -------
+    list of str
+        A note, or nothing.
+    """
+    steps = (meta.get("meta") or meta).get("cal_step") or {}
+    if steps.get("clean_flicker_noise") != "COMPLETE":
+        return []
+    return ["row noise was removed from the groups before (clean_flicker_noise)"]
+
+
+def with_enclosed(plan: Plan, settings: Settings) -> Plan:
+    """Warn of apertures that were asked for and hold less than half of the star's light.
+
+    Parameters
+    ----------
+    plan : Plan
+        What is measured with; its template is the growth curve.
+    settings : Settings
+        What was asked for.
+
+    Returns
+    -------
+    Plan
+        The same, with a note of it.
+    """
+    asked = [*(settings.radii or ()), *((settings.radius,) if settings.radius else ())]
+    star = plan.template.node((0, 0)).terms[0, : plan.layout.n_near]
+    held = plan.overlap @ star / plan.template.flux
+    small = [
+        f"r = {radius:g}: {max(part, 0.0):.0%}"
+        for radius, part in zip(plan.radii, held, strict=True)
+        if part < _HALF and np.isclose(radius, asked).any()
+    ]
+    if not small:
+        return plan
+    note = f"radii: less than half of the star's light is inside ({', '.join(small)})"
+    log.warning("%s.", note)
+    return dataclasses.replace(
+        plan, info={**plan.info, "notes": [*plan.info.get("notes", []), note]}
+    )
+
+
+def signs_of(
+    light_curve: dict[str, np.ndarray], plan: Plan, choice: Choice, settings: Settings
+) -> Signs:
+    """Collect what tells whether the quoted light curve can be used.
+
+    Parameters
+    ----------
+    light_curve : dict of ndarray
+        The columns of the product.
+    plan : Plan
+        What was measured with.
+    choice : Choice
+        What is quoted.
+    settings : Settings
+        Its `position` says where the star should be.
+
+    Returns
+    -------
+    Signs
+        The signs.
+    """
+    at, table = choice.radius, choice.grid
+    if choice.kind == "psf":
+        flux, error = light_curve["psf_flux"], light_curve["psf_flux_err"]
+    else:
+        flux, error = (light_curve[name][:, at] for name in ("aperture_flux", "aperture_flux_err"))
+    failed = ~np.isfinite(flux) | ((light_curve["flags"] & np.uint32(_FAILED)) != 0)
+    outside = np.zeros(len(flux), bool)
+    if choice.kind != "psf":
+        away = [light_curve[f"psf_{axis}"] - light_curve[f"aperture_{axis}"] for axis in "xy"]
+        with np.errstate(invalid="ignore"):
+            outside = np.hypot(*away) > plan.radii[at]
+    chosen = int(np.flatnonzero(table["chosen"])[0])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        signal = median(np.abs(flux) / error)
+    star = np.maximum(plan.template.node((0, 0)).terms[0, : plan.layout.n_near], 0.0)
+    held, dead = plan.overlap[at] * star, plan.dead[: plan.layout.n_near]
+    far = np.nan
+    if settings.position is not None and settings.centroid_source:
+        asked = settings.position
+        far = float(np.hypot(plan.template.x - asked[0], plan.template.y - asked[1]))
+    return Signs(
+        n=len(flux),
+        failed=float(failed.mean()),
+        outside=float((outside & ~failed).mean()),
+        changed=float(((light_curve["flags"] & np.uint32(Flag.IMAGE_CHANGED)) != 0).mean()),
+        scatter=float(table["scatter"][chosen]),
+        expected=float(table["expected"][chosen]),
+        signal=signal,
+        filled=median(light_curve["aperture_replaced"][:, at]),
+        missing=float(held[dead].sum() / held.sum()) if held.sum() > 0 else 0.0,
+        faint=bool(plan.flags & Flag.FAINT),
+        far=far,
+        rejected=choice.rejected,
+    )

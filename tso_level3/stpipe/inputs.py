@@ -1,0 +1,240 @@
+"""What a step is given: names, groups and the subarray, without reading pixels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from stdatamodels.jwst.datamodels import GainModel, JwstDataModel
+
+from tso_level3.readers.errors import InputError
+from tso_level3.readers.fits.cards import value
+from tso_level3.readers.fits.scan import scan
+from tso_level3.readers.listings import files_of, is_pattern
+
+__all__ = [
+    "cut_to_subarray",
+    "exposures_of",
+    "filename_of",
+    "first_member",
+    "joined",
+    "root_name",
+    "unit_of_file",
+]
+
+_ENDINGS = {".fits", ".fit", ".fts", ".asdf", ".slp", ".red", ".gz", ".bz2", ".xz", ".fz", ".txt"}
+
+
+def exposures_of(source: Any) -> list:
+    """Sort the products of a level-2 pipeline by exposure and detector.
+
+    Parameters
+    ----------
+    source : object
+        What a host hands to its hook.
+
+    Returns
+    -------
+    list
+        A list of models for each exposure; or the input alone, where it is not several models.
+    """
+    several = isinstance(source, (list, tuple)) and len(source) > 1
+    if not several or not all(isinstance(item, JwstDataModel) for item in source):
+        return [source]
+    groups: dict[tuple, list] = {}
+    for model in source:
+        meta = model.meta
+        key = (
+            meta.instrument.detector,
+            meta.instrument.filter,
+            meta.instrument.pupil,
+            meta.observation.program_number,
+            meta.observation.observation_number,
+            meta.observation.visit_number,
+            meta.observation.exposure_number,
+        )
+        groups.setdefault(key, []).append(model)
+    return list(groups.values())
+
+
+def first_member(source: Any) -> Any:
+    """Give the input, or the first of several, that speaks for all of them.
+
+    Parameters
+    ----------
+    source : object
+        What is to be measured.
+
+    Returns
+    -------
+    object
+        A path, a model or what was given; None for an association without a member.
+    """
+    if isinstance(source, Mapping):
+        members = source.get("products", [{}])[0].get("members", [])
+        names = [item["expname"] for item in members if item.get("exptype") == "science"]
+        return names[0] if names else None
+    if isinstance(source, (list, tuple)) and source:
+        return first_member(source[0])
+    return source
+
+
+def joined(*inputs: Any) -> list:
+    """Put several inputs, as `strun` hands them on, into the list of one exposure.
+
+    Parameters
+    ----------
+    *inputs : str, path, model or list
+        Names of files, patterns, listings, open models, or lists of these.
+
+    Returns
+    -------
+    list
+        All of them.
+
+    Raises
+    ------
+    InputError
+        A word is a number: a list of values that commas would have joined.
+    """
+    out: list = []
+    for item in inputs:
+        if isinstance(item, (str, Path)) and not Path(item).exists() and _is_number(str(item)):
+            raise InputError(
+                f"{item}: no such file; a list of values is written with commas, as --radii=3,4,5"
+            )
+        out += item if isinstance(item, (list, tuple)) else [item]
+    return out
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word.strip("[](),"))
+    except ValueError:
+        return False
+    return True
+
+
+def filename_of(source: Any) -> str | None:
+    """Find the name of the file that an input comes from, or of the first of several.
+
+    Parameters
+    ----------
+    source : object
+        What is to be measured.
+
+    Returns
+    -------
+    str or None
+        The name; None where it has none.
+    """
+    first = first_member(source)
+    if isinstance(first, (str, Path)):
+        return str(first)
+    if not isinstance(first, JwstDataModel) and isinstance(first, Sequence) and len(first):
+        first = first[0]
+    return first.meta.filename if isinstance(first, JwstDataModel) else None
+
+
+def unit_of_file(first: Any) -> str | None:
+    """Read the unit of a FITS file in its headers.
+
+    Parameters
+    ----------
+    first : object
+        What `first_member` gave.
+
+    Returns
+    -------
+    str or None
+        The unit of its science extension; None where that has none, or is not a FITS file's.
+    """
+    if not isinstance(first, (str, Path)):
+        return None
+    if not Path(first).name.lower().endswith((".fits", ".fits.gz")):
+        return None
+    try:
+        science = scan(Path(first)).find("SCI")
+    except (OSError, ValueError):
+        return None
+    found = None if science is None else value(science.header, "BUNIT")
+    return None if found is None else str(found).strip()
+
+
+def root_name(source: Any, inputs: Sequence[Mapping]) -> str | None:
+    """Name the product after an association's product, else after the first input.
+
+    Parameters
+    ----------
+    source : object
+        What was measured.
+    inputs : sequence of mapping
+        ``Exposure.inputs``.
+
+    Returns
+    -------
+    str or None
+        The product's name, but for its suffix; None where nothing has one.
+    """
+    table = getattr(source, "asn_table", None) or getattr(source, "asn", None) or source
+    if isinstance(source, (str, Path)) and str(source).lower().endswith(".json"):
+        table = json.loads(Path(source).read_text())
+    if isinstance(table, Mapping):
+        name = table.get("products", [{}])[0].get("name")
+        if name:
+            return f"{name}.asdf"
+    name = filename_of(source)
+    if name is not None and is_pattern(name):
+        name = str(files_of(name).items[0])
+    elif name is not None and Path(name).name in ("", "..") and Path(name).is_dir():
+        # "." has no name of its own
+        name = str(Path(name).resolve())
+    name = name or (inputs[0].get("name") if inputs else None)
+    return _bare(str(name)) if name else None
+
+
+def _bare(name: str) -> str:
+    """Exchange all endings of an image's file name for that of the product."""
+    path = Path(name)
+    while path.suffix.lower() in _ENDINGS:
+        path = path.with_suffix("")
+    return f"{path}.asdf"
+
+
+def cut_to_subarray(gain: GainModel, parameters: Mapping[str, Any]) -> np.ndarray:
+    """Cut the pixels of a subarray out of a gain reference.
+
+    Parameters
+    ----------
+    gain : GainModel
+        The reference, of a full frame or not.
+    parameters : mapping
+        The flat metadata of the exposure.
+
+    Returns
+    -------
+    ndarray, (ny, nx)
+        The gain [electron/DN].
+
+    Raises
+    ------
+    ValueError
+        The reference does not cover the subarray.
+    """
+    data = np.array(gain.data, dtype=float)
+    corner = gain.meta.subarray
+    spans = []
+    for axis, origin in (("y", corner.ystart), ("x", corner.xstart)):
+        start = int(parameters.get(f"meta.subarray.{axis}start") or 1) - int(origin or 1)
+        size = parameters.get(f"meta.subarray.{axis}size")
+        stop = start + int(size) if size else None
+        if start < 0 or (stop is not None and stop > data.shape[len(spans)]):
+            raise ValueError(
+                f"{gain.meta.filename}: a gain of {data.shape[1]} x {data.shape[0]} pixels found,"
+                f" expected one that covers the subarray {parameters.get('meta.subarray.name')}"
+            )
+        spans.append(slice(start, stop))
+    return data[tuple(spans)]

@@ -1,0 +1,258 @@
+"""The level-3 pipeline: outliers segment by segment, then one measurement of the whole exposure."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jwst.associations.lib.dms_base import TSO_EXP_TYPES
+from jwst.datamodels import ModelLibrary
+from jwst.pipeline import Tso3Pipeline
+from jwst.stpipe.utilities import invariant_filename
+from stdatamodels import filetype
+from stdatamodels.jwst import datamodels
+from stdatamodels.jwst.datamodels import JwstDataModel
+
+from tso_level3.stpipe.crds import CrdsOptional
+from tso_level3.stpipe.errors import OneSentence, StepError, in_one_sentence
+from tso_level3.stpipe.inputs import filename_of, first_member, joined, root_name
+from tso_level3.stpipe.step import TSOPhotometryStep
+from tso_level3.utils.atomic import replacing
+
+__all__ = ["TSOLevel3Pipeline"]
+
+log = logging.getLogger(__name__)
+
+_IMAGING = {"NRC_TSIMAGE", "MIR_IMAGE", "NRC_IMAGE", "NIS_IMAGE", "FGS_IMAGE"}
+
+
+@dataclass(frozen=True)
+class _Members:
+    """The science members of an association, or what stands for one."""
+
+    sources: Any
+    product: str | None
+    asn_id: str | None = None
+    pool: str | None = None
+    table: str | None = None
+    alone: bool = False
+
+
+class TSOLevel3Pipeline(CrdsOptional, OneSentence, Tso3Pipeline):
+    """Apply level 3 processing to time series, imaging by this package's photometry.
+
+    For imaging, outliers are flagged in each segment (``crfints``), and then all segments are
+    measured together: ``<product>_phot.asdf``, and ``<product>_phot.ecsv`` in the form of the
+    official product. Spectroscopy goes the way of ``calwebb_tso3``.
+    """
+
+    class_alias = "tso_level3"
+
+    spec = """
+    """
+
+    step_defs = {**Tso3Pipeline.step_defs, "tso_photometry": TSOPhotometryStep}
+
+    measuring_steps = ("tso_photometry",)
+
+    #: Tells the photometry step that its model, not a table, is wanted.
+    takes_light_curve = True
+
+    @classmethod
+    def get_config_reftype(cls) -> str:
+        """Name the CRDS type of the parameter reference: that of the pipeline whose place it takes.
+
+        Returns
+        -------
+        str
+            ``pars-tso3pipeline``.
+        """
+        return f"pars-{Tso3Pipeline.__name__.lower()}"
+
+    def process(self, input_data: Any, *others: Any) -> None:
+        """Process an exposure.
+
+        Parameters
+        ----------
+        input_data : str, path, dict, model, list, ModelContainer or ModelLibrary
+            An association, or one or more ``calints``.
+        *others
+            Further ``calints`` of the same exposure, as `strun` hands them on.
+
+        Raises
+        ------
+        StepError
+            The input or a parameter is wrong.
+        """
+        with in_one_sentence():
+            if others:
+                input_data = self._listed(input_data, *others)
+            members = self._members(input_data)
+            parameters, _ = self._get_crds_parameters(_speaker(members.sources))
+            if not _is_tso(parameters):
+                raise StepError(
+                    f"{filename_of(members.sources) or 'input'}: exposure type"
+                    f" {parameters.get('meta.exposure.type')} with"
+                    f" {parameters.get('meta.exposure.nints')} integration(s) found,"
+                    " expected a time series"
+                )
+        if not _is_imaging(parameters):
+            alone = isinstance(input_data, JwstDataModel) or members.alone
+            if others:
+                raise StepError(
+                    f"{len(others) + 1} inputs found, expected one for spectra: an association"
+                    " (asn_from_list -o asn.json --product-name NAME FILE [FILE ...])"
+                )
+            return super().process(members.sources if alone else input_data)
+        log.info("Starting tso_level3 ...")
+        with in_one_sentence():
+            self._process_imaging(members)
+        log.info("... ending tso_level3")
+        # Nothing to return, as in calwebb_tso3: the products are saved.
+        return None
+
+    def _process_imaging(self, members: _Members) -> None:
+        if self.output_file is None:
+            self.output_file = members.product
+        # outlier_detection looks both up
+        self.asn_id = members.asn_id
+        self.outlier_detection.mode = "tso"
+        self.outlier_detection.save_model = invariant_filename(self.outlier_detection.save_model)
+        if self.outlier_detection.skip:
+            log.info("outlier_detection is skipped: the calints are measured as they are")
+            cleaned = _listed(members.sources)
+        else:
+            log.info("Performing outlier detection on %d input(s) ...", len(members.sources))
+            cleaned = [self._flag_outliers(source) for source in _each(members.sources)]
+        if self.tso_photometry.skip:
+            log.info("tso_photometry is skipped: no light curve is made")
+            return
+        model = self.tso_photometry.run(cleaned if len(cleaned) > 1 else cleaned[0])
+        if members.table is not None:
+            model.meta.asn.pool_name = members.pool
+            model.meta.asn.table_name = members.table
+        saved = model.save(self.make_output_path(suffix="phot", ext="asdf"))
+        log.info("Saved model in %s", saved)
+        catalog = self.make_output_path(suffix="phot", ext="ecsv")
+        table = self.tso_photometry.catalog
+        table.meta["number_of_integrations"] = len(table)
+        with replacing(catalog) as temporary:
+            table.write(temporary, format="ascii.ecsv", overwrite=True)
+        log.info("Writing Level 3 photometry catalog %s", catalog)
+
+    def _flag_outliers(self, source: str | Path | JwstDataModel) -> str | JwstDataModel:
+        """Flag outliers in one segment; give back the file of the result, else the model."""
+        given = isinstance(source, JwstDataModel)
+        if given:
+            cube = source.copy() if self.parent is None else source
+        else:
+            cube = datamodels.open(source)
+        if cube.data.ndim < 3:
+            log.warning("%s: one image; outlier_detection is skipped", filename_of(source))
+            return source
+        log.debug("Performing outlier detection on %s ...", filename_of(source))
+        cube = self.outlier_detection.run(cube)
+        if cube.meta.cal_step.outlier_detection != "COMPLETE":
+            return cube if given else source
+        name = cube.meta.filename
+        if not name:
+            return cube
+        if self.asn_id is not None:
+            # so that the id is not in the name twice
+            name = name.replace(f"_{self.asn_id}", "")
+        path = self.save_model(cube, output_file=name, suffix="crfints", asn_id=self.asn_id)
+        # From the file again: the memory of one segment is enough for any number of them.
+        cube.close()
+        return str(Path(path).resolve())
+
+    def _precache_references(self, input_file: Any) -> None:
+        """Fetch reference files ahead; imaging needs none but a gain, which its step asks for."""
+        try:
+            parameters, _ = self._get_crds_parameters(first_member(input_file))
+        except (OSError, TypeError, ValueError):
+            return
+        if not _is_imaging(parameters):
+            super()._precache_references(input_file)
+
+    def _listed(self, *inputs: Any) -> list:
+        """Take several ``calints``; each file is looked for before the work begins."""
+        out = []
+        for item in joined(*inputs):
+            if isinstance(item, (str, Path)):
+                if str(item).lower().endswith(".json"):
+                    raise ValueError(
+                        f"{item}: an association found beside other inputs, expected one"
+                        " association that holds all of them, or their names alone"
+                    )
+                item = self.make_input_path(str(item))
+                if not Path(item).is_file():
+                    raise FileNotFoundError(f"{item}: no such file, expected a calints")
+            out.append(item)
+        return out
+
+    def _members(self, source: Any) -> _Members:
+        """Find the science members without opening them."""
+        table = None
+        if isinstance(source, (str, Path)):
+            source = self.make_input_path(str(source))
+            if not Path(source).is_file():
+                raise FileNotFoundError(
+                    f"{source}: not found, expected an association or a calints"
+                )
+            if filetype.check(source) != "asn":
+                return _Members([source], root_name(source, ()), alone=True)
+            table = Path(source).name
+            source = self.load_as_level3_asn(source)
+        if isinstance(source, Mapping):
+            product = source["products"][0]
+            sources = [
+                self.make_input_path(str(item["expname"]))
+                for item in product["members"]
+                if item["exptype"].lower() == "science"
+            ]
+            if not sources:
+                raise ValueError(
+                    f"{product['name']}: no science member found, expected one or more"
+                )
+            return _Members(
+                sources, product["name"], source.get("asn_id"), source.get("asn_pool"), table
+            )
+        if isinstance(source, JwstDataModel):
+            source = [source]
+        asn = getattr(source, "asn_table", None) or getattr(source, "asn", None) or {}
+        return _Members(source, root_name(source, ()), asn.get("asn_id"))
+
+
+def _each(sources: Any) -> Iterator[str | JwstDataModel]:
+    if isinstance(sources, ModelLibrary):
+        with sources:
+            for index, model in enumerate(sources):
+                yield model
+                sources.shelve(model, index, modify=False)
+    else:
+        yield from sources
+
+
+def _listed(sources: Any) -> list:
+    return list(_each(sources))
+
+
+def _speaker(sources: Any) -> Any:
+    return first_member(sources) if isinstance(sources, list) else sources
+
+
+def _is_imaging(parameters: Mapping[str, Any]) -> bool:
+    kind = str(parameters.get("meta.exposure.type")).upper()
+    return kind in _IMAGING and _is_tso(parameters)
+
+
+def _is_tso(parameters: Mapping[str, Any]) -> bool:
+    """The rule of `jwst.lib.pipe_utils.is_tso`, for metadata that were read without the model."""
+    n_int = parameters.get("meta.exposure.nints")
+    if n_int is not None and n_int < 2:
+        return False
+    kind = str(parameters.get("meta.exposure.type")).lower()
+    return bool(parameters.get("meta.visit.tsovisit")) or kind in TSO_EXP_TYPES

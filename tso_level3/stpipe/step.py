@@ -1,0 +1,278 @@
+"""The step of the JWST calibration pipeline: parameters in, the exposure measured, product out."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jwst.tso_photometry import TSOPhotometryStep as JwstTSOPhotometryStep
+from stdatamodels.jwst.datamodels import GainModel
+from stpipe import Step
+
+from tso_level3.config.settings import Settings, fields_of, from_strings, spec_text
+from tso_level3.garbage import leave_what_stays
+from tso_level3.product import model as product
+from tso_level3.readers.open import open_exposure
+from tso_level3.readers.units import normal_unit
+from tso_level3.run.measure import run
+from tso_level3.stpipe.catalog import for_stacking, official_table
+from tso_level3.stpipe.crds import CrdsOptional
+from tso_level3.stpipe.errors import (
+    OneSentence,
+    StepError,
+    check_known,
+    check_parameters,
+    in_one_sentence,
+    plain_values,
+)
+from tso_level3.stpipe.hosts import heard, host_of, is_command
+from tso_level3.stpipe.inputs import (
+    cut_to_subarray,
+    exposures_of,
+    filename_of,
+    first_member,
+    joined,
+    root_name,
+    unit_of_file,
+)
+from tso_level3.utils.atomic import replacing
+from tso_level3.utils.progress import progress
+
+if TYPE_CHECKING:
+    from astropy.table import QTable
+
+    from tso_level3.product.model import TSOLightCurveModel
+
+__all__ = ["TSOPhotometryStep"]
+
+log = logging.getLogger(__name__)
+
+
+def _spec() -> str:
+    """The parameters of `Settings`, and where this step saves what."""
+    text = spec_text()
+    for item in fields_of():
+        if item.metadata["kind"] == "any":
+            # a number or a text; configobj calls that "pass"
+            text = text.replace(f"{item.name} = string(", f"{item.name} = pass(")
+    return text + (
+        "output_ext = string(default='.asdf')  # Ending of the product's file\n"
+        "suffix = string(default='phot')  # Suffix of the product's file\n"
+    )
+
+
+class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
+    """Measure the light curve of an imaging time series, with many apertures at once.
+
+    Alone, the step returns a `tso_level3.TSOLightCurveModel`, which stpipe saves as
+    ``<root>_phot.asdf``. In the place of ``tso_photometry`` in a pipeline it saves the model
+    itself and returns the table that jwst's step returns. As a hook of another step it saves the
+    model and returns nothing, so that the host's product stays what it is.
+    """
+
+    class_alias = "tso_level3_photometry"
+
+    spec = _spec()
+
+    reference_file_types = ["gain"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._host: Step | None = None
+        #: The table of the official product, of the latest run; None where nothing needs it.
+        self.catalog: QTable | None = None
+        check_known(kwargs, self.load_spec_file())
+        with in_one_sentence(logged=True):
+            kwargs = plain_values(kwargs)
+        super().__init__(*args, **kwargs)
+        check_parameters(self._parameters())
+
+    def run(self, *args: Any) -> Any:
+        """Run the step.
+
+        Parameters
+        ----------
+        *args
+            The input, and what else a host hands to its hooks.
+
+        Returns
+        -------
+        TSOLightCurveModel, QTable or None
+            By the part it plays: alone, inside a pipeline, or as a hook.
+        """
+        self._host = host_of(self, sys._getframe(1))
+        if is_command(self):
+            leave_what_stays()
+        try:
+            with heard():
+                return super().run(*args)
+        finally:
+            self._host = None
+
+    def process(self, input_data: Any, *others: Any) -> TSOLightCurveModel | QTable | None:
+        """Measure an exposure.
+
+        Parameters
+        ----------
+        input_data : str, path, model, array, or a list of them
+            What `tso_level3.measure` takes; it is not changed.
+        *others
+            Further inputs of the same exposure, as `strun` hands them on; those of a host are
+            ignored.
+
+        Returns
+        -------
+        TSOLightCurveModel, QTable or None
+            As for `run`.
+
+        Raises
+        ------
+        StepError
+            The input or a parameter is wrong.
+        """
+        if self._host is None:
+            if others:
+                with in_one_sentence():
+                    input_data = joined(input_data, *others)
+            model = self._measure(input_data)
+            if self.parent is None or getattr(self.parent, "takes_light_curve", False):
+                self._save_others(model)
+                return model
+            self._save(model, input_data)
+            return for_stacking(self.catalog)
+        for exposure in exposures_of(input_data):
+            try:
+                self._save(self._measure(exposure), exposure)
+            except StepError as error:
+                # The host's product is worth more than ours.
+                log.error("No light curve from the hook of %s: %s", self._host.name, error)
+        return None
+
+    def settings(self) -> Settings:
+        """Give the parameters in effect.
+
+        Returns
+        -------
+        Settings
+            The validated parameters.
+
+        Raises
+        ------
+        StepError
+            A parameter is wrong.
+        """
+        with in_one_sentence():
+            return from_strings(self._parameters())
+
+    def _parameters(self) -> dict[str, object]:
+        return {item.name: _unpacked(getattr(self, item.name)) for item in fields_of()}
+
+    def _measure(self, source: Any) -> TSOLightCurveModel:
+        begun = time.perf_counter()
+        settings = self.settings()
+        with in_one_sentence():
+            if settings.save_plots and importlib.util.find_spec("matplotlib") is None:
+                raise ImportError(
+                    "save_plots: matplotlib not found, expected it for plots;"
+                    " install tso_level3[report]"
+                )
+            source = self._located(source)
+            exposure = open_exposure(source, settings, gain=self._gain(source, settings))
+            model = product.build(run(exposure, settings, progress=progress), take=True)
+        if self.save_catalog or (self._host is None and self.parent is not None):
+            self.catalog = official_table(model, exposure)
+        if self.parent is None:
+            self._input_filename = root_name(source, exposure.inputs) or self._input_filename
+        log.info("%s, %.1f s", _summary(model), time.perf_counter() - begun)
+        return model
+
+    def _located(self, source: Any) -> Any:
+        """Find files where ``input_dir`` says."""
+        if isinstance(source, str):
+            return self.make_input_path(source)
+        if isinstance(source, (list, tuple)):
+            return [self._located(item) if isinstance(item, str) else item for item in source]
+        return source
+
+    def _gain(self, source: Any, settings: Settings) -> np.ndarray | None:
+        """Gain [electron/DN] of the frame's pixels, where the data need one that CRDS has."""
+        if settings.gain is not None:
+            return None
+        first = first_member(source)
+        if settings.unit is not None and normal_unit(settings.unit) != "DN/s":
+            return None
+        # To read all metadata takes a quarter of a second, and few data are in DN/s.
+        if settings.unit is None and unit_of_file(first) not in (None, "DN/s"):
+            return None
+        try:
+            parameters, _ = self._get_crds_parameters(first)
+        except (OSError, TypeError, ValueError):
+            return None
+        if settings.unit is None and parameters.get("meta.bunit_data") != "DN/s":
+            return None
+        found = self.find_reference(first, "gain")
+        if found is None:
+            return None
+        with GainModel(found) as gain:
+            return cut_to_subarray(gain, parameters)
+
+    # What is written
+
+    def _save(self, model: TSOLightCurveModel, source: Any) -> None:
+        """Save as the part of another step, whose own naming is for its own product."""
+        self.finalize_result(model, self._reference_files_used)
+        self._save_others(model, source)
+        path = self._path("asdf", source)
+        log.info("Saved model in %s", model.save(path))
+
+    def _save_others(self, model: TSOLightCurveModel, source: Any = None) -> None:
+        if self.save_catalog:
+            path = self._path("ecsv", source)
+            with replacing(path) as temporary:
+                self.catalog.write(temporary, format="ascii.ecsv", overwrite=True)
+            log.info("Wrote TSO photometry catalog: %s", path)
+        if self.save_fits:
+            log.info("Wrote light curve: %s", model.to_fits(self._path("fits", source)))
+        if self.save_plots:
+            from tso_level3.report.plots import light_curve
+
+            path = self._path("png", source)
+            light_curve(model, path)
+            log.info("Wrote plot: %s", path)
+
+    def _path(self, ending: str, source: Any) -> str:
+        """Name a file, in the folder of the outermost step that has one."""
+        base = self.output_file
+        if base is None and source is not None:
+            base = filename_of(source)
+        path = self.make_output_path(basepath=base, ext=ending, suffix=self.suffix or "phot")
+        if self._host is not None and self.search_attr("output_dir") is None:
+            folder = self._host.search_attr("output_dir", default="")
+            path = str(Path(folder).expanduser() / Path(path).name)
+        return path
+
+
+def _unpacked(value: object) -> object:
+    """Take a list or an array out of the list that the specification puts around it."""
+    if isinstance(value, list) and len(value) == 1 and np.ndim(value[0]) == 1:
+        return list(value[0])
+    return value
+
+
+def _summary(model: TSOLightCurveModel) -> str:
+    quoted = model.quoted
+    what = "fit of the template" if quoted.kind == "psf" else f"radius {quoted.radius:g} pix"
+    for table in (model.apertures, model.grid):
+        scatter = np.asarray(table["scatter"])[np.asarray(table["chosen"], dtype=bool)]
+        if len(scatter):
+            if np.isfinite(scatter[0]):
+                what += f", scatter {1e6 * scatter[0]:.0f} ppm"
+            break
+    n_int = len(model.light_curve)
+    grade = model.meta.tso_level3.instance["verdict"]["grade"]
+    what += "" if grade == "good" else f", {grade}"
+    return f"{n_int} integration{'s' if n_int != 1 else ''} measured, {what}"
