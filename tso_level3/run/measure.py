@@ -24,9 +24,9 @@ from tso_level3.run.assess import (
     cleaned_before,
     events_in,
     signs_of,
-    with_directions,
     with_enclosed,
     with_smooth_sky,
+    with_tilt_modes,
 )
 from tso_level3.run.batches import MODULES, Task, batches_of, chunk_of
 from tso_level3.run.executors import Crew, crew, keep_memory, mapped
@@ -88,7 +88,7 @@ def run(
     sources = [segment.source for segment in exposure.segments]
     with crew(own, modules=MODULES, payload=sources) as processes:
         plan, wish = first_look(exposure, settings, progress=progress)
-        plan, groups = with_directions(with_enclosed(plan, settings), exposure, settings)
+        plan, subspaces = with_tilt_modes(with_enclosed(plan, settings), exposure, settings)
         looked = clock.perf_counter()
         found = _measure_all(exposure, plan, settings, executor or processes, progress)
         measured = clock.perf_counter()
@@ -103,7 +103,7 @@ def run(
     light_curve = _light_curve(exposure, found, choice)
     # The search for events makes arrays of its own: what it does not need goes first.
     found = found.without_sums()
-    return _result(exposure, settings, plan, found, choice, light_curve, groups)
+    return _result(exposure, settings, plan, found, choice, light_curve, subspaces)
 
 
 def _measure_all(
@@ -134,14 +134,14 @@ def _result(
     found: Measurement,
     choice: Choice,
     light_curve: dict[str, np.ndarray],
-    groups: tuple[np.ndarray, ...],
+    subspaces: tuple[np.ndarray, ...],
 ) -> Result:
     use = counted(exposure.times.time, settings.out_of_transit)
     flux = light_curve["aperture_flux"]
     quoted = found.psf[:, 2] if choice.kind == "psf" else flux[:, choice.radius]
     averaging = time_averaging(quoted, use, bin_size(exposure.times.time, int(use.sum())))
     out = use if settings.out_of_transit is not None else None
-    events = events_in(found, plan, exposure, quoted, groups, out)
+    events = events_in(found, plan, exposure, quoted, subspaces, out)
     light_curve["flags"] = light_curve["flags"] | events.flags
     verdict = verdict_of(signs_of(light_curve, plan, choice, settings))
     if verdict.reasons:
