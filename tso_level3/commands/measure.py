@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,9 +70,6 @@ _METAVARS = {
     "conditions": "KEY=VALUE [...]",
 }
 _NAMED = {"position": "X Y", "gain": "G|FILE", "unit": "UNIT", "out_of_transit": "T0 T1 [...]"}
-
-#: What each of the further products ends in.
-_BESIDE = {"save_catalog": ".ecsv", "save_fits": ".fits", "save_plots": ".png"}
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -168,7 +166,6 @@ def run(args: argparse.Namespace, parser: CommandParser) -> int:
     """
     began = time.perf_counter()
     settings = _settings_of(args, parser)
-    _check_plots(settings)
     output = Path(args.output or ".").expanduser()
     named = not output.is_dir()
     if named:
@@ -176,22 +173,24 @@ def run(args: argparse.Namespace, parser: CommandParser) -> int:
         _check_form(output)
         _check_inputs(output, args.source)
 
+    from tso_level3.report.further import check_packages
     from tso_level3.run.measure import measure
     from tso_level3.utils.progress import progress
 
+    check_packages(settings)
     source = args.source[0] if len(args.source) == 1 else args.source
     model = measure(source, settings, progress=progress)
     if not named:
-        output = output / default_name(source, model.meta.tso_level3.instance["inputs"])
+        output = output / default_name(source, model.record.inputs)
         _check_inputs(output, args.source)
     existed = output.exists()
     model.write(output)
-    others = _write_beside(model, settings, output)
+    others = _write_further(model, settings, output)
     seconds = time.perf_counter() - began
     verb = "replaced" if existed else "wrote"
     beside = f" and {', '.join(others)}" if others else ""
     say(f"{verb} {output}{beside}: {_summary(model)}, {seconds:.1f} s")
-    return 2 if model.meta.tso_level3.instance["verdict"]["grade"] == "failed" else 0
+    return 2 if model.record.grade == "failed" else 0
 
 
 def _settings_of(args: argparse.Namespace, parser: CommandParser) -> Settings:
@@ -207,19 +206,11 @@ def _settings_of(args: argparse.Namespace, parser: CommandParser) -> Settings:
     return from_strings(values | given)
 
 
-def _check_plots(settings: Settings) -> None:
-    if settings.save_plots and importlib.util.find_spec("matplotlib") is None:
-        raise ImportError(
-            "--save-plots: matplotlib not found, expected it for plots; "
-            'install it with pip install "tso_level3[report]"'
-        )
-
-
 def _check_form(output: Path) -> None:
     """See before the work begins that the packages for a form are there."""
-    from tso_level3.product.exports import _NEEDS
+    from tso_level3.product.exports import OPTIONAL
 
-    module, extra = _NEEDS.get(output.suffix.lower(), (None, None))
+    module, extra = OPTIONAL.get(output.suffix.lower(), (None, None))
     if module is not None and importlib.util.find_spec(module) is None:
         raise ImportError(
             f"--output: {module} not found, expected it for {output.suffix}; "
@@ -242,14 +233,14 @@ def _check_inputs(output: Path, sources: list[str]) -> None:
                 raise ValueError(f"--output: {output} is an input, expected another name")
 
 
-def default_name(source: str | list[str], inputs: list[Mapping[str, Any]]) -> str:
+def default_name(source: str | list[str], inputs: Sequence[Mapping[str, Any]]) -> str:
     """Name a product as `strun` does.
 
     Parameters
     ----------
     source : str or list of str
         What was measured.
-    inputs : list of mapping
+    inputs : sequence of mapping
         What the product says of its inputs.
 
     Returns
@@ -267,29 +258,19 @@ def default_name(source: str | list[str], inputs: list[Mapping[str, Any]]) -> st
     return f"{root}_phot.asdf"
 
 
-def _write_beside(model: TSOLightCurveModel, settings: Settings, output: Path) -> list[str]:
-    """Write what ``save_...`` asks for, under the product's name; answers with the names."""
-    from tso_level3.utils.atomic import replacing
+def _write_further(model: TSOLightCurveModel, settings: Settings, output: Path) -> list[str]:
+    """Write the further products under the product's name; returns their names."""
+    from tso_level3.report.further import ENDINGS, save_further
 
-    names = []
-    for field, ending in _BESIDE.items():
-        path = output.with_suffix(ending)
-        if not getattr(settings, field) or (path == output and field == "save_fits"):
-            continue
-        if path == output:
-            # The light curve itself is to have that name.
-            path = output.with_name(f"{output.stem}_catalog{ending}")
-        if field == "save_catalog":
-            with replacing(path) as temporary:
-                model.to_qtable().write(temporary, format="ascii.ecsv", overwrite=True)
-        elif field == "save_fits":
-            model.to_fits(path)
-        else:
-            from tso_level3.report.plots import light_curve
+    def path_of(name: str) -> str | None:
+        path = output.with_suffix(f".{ENDINGS[name]}")
+        if path != output:
+            return str(path)
+        # The light curve itself has that name.
+        catalog = output.with_name(f"{output.stem}_catalog{output.suffix}")
+        return None if name == "save_fits" else str(catalog)
 
-            light_curve(model, path)
-        names.append(str(path))
-    return names
+    return [path for _, path in save_further(model, settings, path_of)]
 
 
 def _summary(model: TSOLightCurveModel) -> str:
@@ -302,8 +283,7 @@ def _summary(model: TSOLightCurveModel) -> str:
         parts.append(f"r = {pixels(quoted.radius)} pix")
         if quoted.sky:
             parts.append(quoted.sky)
-    rows = [row for table in (model.apertures, model.grid) for row in table if row["chosen"]]
-    if rows and rows[0]["scatter"] == rows[0]["scatter"]:
-        parts.append(f"scatter {ppm(rows[0]['scatter'])} (expected {ppm(rows[0]['expected'])})")
-    grade = model.meta.tso_level3.instance["verdict"]["grade"]
+    if math.isfinite(quoted.scatter):
+        parts.append(f"scatter {ppm(quoted.scatter)} (expected {ppm(quoted.expected)})")
+    grade = model.record.grade
     return ", ".join(parts if grade == "good" else [*parts, grade])
