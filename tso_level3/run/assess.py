@@ -301,4 +301,12 @@ def signs_of(
         faint=bool(plan.flags & Flag.FAINT),
         far=far,
         rejected=choice.rejected,
+        diluted=float(table["dilution"][chosen]),
+        uneven=float(choice.surroundings.uneven[at]) if choice.kind != "psf" else 0.0,
+        no_sky=(
+            settings.background != "none"
+            and plan.background.mode == "none"
+            and settings.background_level is None
+            and choice.kind != "psf"
+        ),
     )
