@@ -19,7 +19,7 @@ from tso_level3.core.plan import Plan, make_layout
 from tso_level3.executors import one_thread
 from tso_level3.flags import Flag, dq_mask
 from tso_level3.frames import Box, Exposure, Pixels
-from tso_level3.modes import Mode, mode_of
+from tso_level3.modes import OTHER, Mode, mode_of
 from tso_level3.progress import showing
 from tso_level3.quality.choice import Wish
 from tso_level3.sampling import draw, load_frames, spread
@@ -133,7 +133,10 @@ def _foreign(settings: Settings, mode: Mode) -> list[str]:
     """Say so where the parameters are those of another observing mode."""
     if settings.for_mode in (None, mode.name):
         return []
-    words = f"for_mode: parameters for {settings.for_mode} found, the exposure is of {mode.name}"
+    known = f"the exposure is of {mode.name}"
+    if mode.name == OTHER:
+        known = "the observing mode of the exposure is not known"
+    words = f"for_mode: parameters for {settings.for_mode} found, {known}"
     log.warning("%s.", words)
     return [words]
 
@@ -228,7 +231,7 @@ def _glance(exposure: Exposure, settings: Settings) -> np.ndarray:
         middle[band] = column_median(values.reshape(len(values), -1)).reshape(-1, nx)
     if not np.isfinite(middle).any():
         raise ValueError(
-            f"{exposure.segments[0].name or 'array'}: no good pixel found in {len(pixels.values)} "
-            f"of {exposure.n_int} frames, expected an image of a star"
+            f"{exposure.segments[0].name or 'array'}: no good pixel found in the "
+            f"{len(pixels.values)} frames looked at (of {exposure.n_int}), expected a star's image"
         )
     return middle

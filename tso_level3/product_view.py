@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tso_level3.product_rows import TIME_SCALES, days, take, transit_of
+from tso_level3.fields import UnknownParameter, refuse_unknown
+from tso_level3.product_rows import TIME_SCALES, days, place_of, take, transit_of
 from tso_level3.tables import TABLES
 
 if TYPE_CHECKING:
@@ -98,6 +99,8 @@ class ProductView:
         ------
         ValueError
             No integration is left.
+        IndexError, TypeError
+            The key is no row, and no rows, of the product.
         """
         if isinstance(key, str):
             try:
@@ -107,7 +110,7 @@ class ProductView:
         if isinstance(key, slice) and any(hasattr(edge, "mjd") for edge in (key.start, key.stop)):
             return self.between(key.start, key.stop)
         if np.ndim(key) == 0 and not isinstance(key, slice):
-            return self.light_curve[key]
+            return self.light_curve[place_of(key, len(self))]
         return take(self, key)
 
     def between(self, start: Any = None, end: Any = None) -> TSOLightCurveModel:
@@ -151,6 +154,7 @@ class ProductView:
         window: Sequence[float] | None = None,
         radius: float | None = None,
         components: bool = False,
+        **others: Any,
     ) -> Detrended:
         """Take out of a light curve what follows the star's motion and a trend in time.
 
@@ -169,6 +173,8 @@ class ProductView:
             One of `radii` [pix]; the quoted measurement where it is not given.
         components : bool
             Whether the projections on the leading principal components are vectors too.
+        **others
+            Nothing: names that are not parameters are refused with the nearest one.
 
         Returns
         -------
@@ -183,6 +189,12 @@ class ProductView:
         """
         from tso_level3.quality.detrend import detrend
 
+        if "out_of_transit" in others:
+            raise UnknownParameter(
+                "out_of_transit: not a parameter of detrended, perhaps window, the time of the"
+                " transit itself; by default it is what measure(out_of_transit=...) left out"
+            )
+        refuse_unknown(others, ("vectors", "order", "window", "radius", "components"))
         flux, flux_err = self.flux_at(radius)
         known = {item.name: item for item in TABLES["light_curve"] if not item.shape}
         named = {}

@@ -12,6 +12,8 @@ _SOME, _MOST = 0.05, 0.5
 # Integrations whose scatter says something.
 _LEAST = 10
 _DISAGREE = 3.0
+# A smaller part of an aperture beyond the frame moves little light.
+_CUT = 0.01
 # A star does not vary by this part of its flux from one integration to the next.
 _LOST = 0.3
 _FAINTEST = 3.0
@@ -43,6 +45,8 @@ class Signs:
         Distance of the star from where it was asked for [pix]; NaN where nothing was asked.
     rejected : str
         What stands against the quoted light curve.
+    cut : float
+        Part of the quoted aperture that is beyond the frame.
     """
 
     n: int
@@ -57,6 +61,7 @@ class Signs:
     faint: bool
     far: float
     rejected: str
+    cut: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,15 @@ def verdict_of(signs: Signs) -> Verdict:
     ratio = signs.scatter / signs.expected if signs.expected > 0 else float("nan")
     if signs.n >= _LEAST and not 1 / _DISAGREE <= ratio <= _DISAGREE and ratio == ratio:
         grave.append(f"the scatter is {ratio:.2g} times what the errors say")
+    measured = round(signs.n * (1 - signs.failed))
+    if 0 < measured < _LEAST:
+        few = "1 integration" if measured == 1 else f"{measured} integrations"
+        grave.append(f"noise cannot be judged from {few}, expected {_LEAST} or more")
+    if signs.cut > _CUT:
+        grave.append(
+            f"{signs.cut:.0%} of the quoted aperture is beyond the frame: the star's motion changes"
+            " its flux"
+        )
     if signs.filled > _FILLED:
         grave.append(f"{signs.filled:.0%} of the flux is filled in")
     if signs.missing > _FILLED:

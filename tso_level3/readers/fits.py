@@ -12,7 +12,7 @@ import numpy as np
 from tso_level3.flags import Flag
 from tso_level3.frames import FrameSource
 from tso_level3.readers import jwst, ncdhas
-from tso_level3.readers.arrays import known_errors
+from tso_level3.readers.arrays import NO_ERRORS, known_errors
 from tso_level3.readers.blocks import Plane, cube_shape, frames_of
 from tso_level3.readers.cards import Cards, value
 from tso_level3.readers.clock import as_mjd, cadence_of, parse_date
@@ -115,7 +115,7 @@ def _frames(
     source = frames_of(file, planes, n_frames=n_frames, work=work)
     shape = cube_shape(file.path, image)[1:]
     if "errors" in planes and not known_errors(source, n_frames, shape):
-        notes.append("The standard errors are zero and were taken as unknown.")
+        notes.append(NO_ERRORS)
         del planes["errors"]
         source = frames_of(file, planes, n_frames=n_frames, work=work)
     return planes, source, notes

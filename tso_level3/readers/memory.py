@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tso_level3.readers.arrays import ArrayFrames, cube, known_errors, plain_masked
+from tso_level3.readers.arrays import NO_ERRORS, ArrayFrames, cube, known_errors, plain_masked
 from tso_level3.readers.errors import InputError
 from tso_level3.readers.facts import optics_of, tree_of
 from tso_level3.readers.fits import header_time
@@ -69,7 +69,7 @@ def array_part(
     notes: tuple[str, ...] = ()
     if source.errors is not None and not known_errors(source, len(frames), frames.shape[1:]):
         source = source.without_errors()
-        notes = ("The standard errors are zero and were taken as unknown.",)
+        notes = (NO_ERRORS,)
     tree = tree_of(header) if header else {}
     return Part(
         name=name,

@@ -23,7 +23,7 @@ from tso_level3.readers.clock import (
 from tso_level3.readers.facts import number
 from tso_level3.readers.part import PartTimes
 
-__all__ = ["given_times", "integration_times", "unknown_times", "unwrap"]
+__all__ = ["doubts", "given_times", "integration_times", "unknown_times", "unwrap"]
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +106,36 @@ def given_times(times: Any, n_frames: int) -> PartTimes:
         notes += ("The times given are TDB and taken as barycentric.",)
     else:
         utc = days
+    notes += tuple(doubts(days))
     return PartTimes(utc, tdb, "given", flags_of(utc, tdb), None, notes)
+
+
+def doubts(days: np.ndarray) -> list[str]:
+    """Say what is not as it should be in the times of all frames.
+
+    Parameters
+    ----------
+    days : ndarray, (n,)
+        Times in the order of the frames [d]; NaN where unknown.
+
+    Returns
+    -------
+    list of str
+        Sentences.
+    """
+    known = days[np.isfinite(days)]
+    steps = np.diff(known)
+    notes = []
+    if known.size == 0:
+        notes.append("No times are known.")
+    elif known.size < days.size:
+        missing = days.size - known.size
+        notes.append(f"No times are known for {missing} of {days.size} integrations.")
+    if (steps < 0).any():
+        notes.append("The times of the frames do not rise in the order of the frames.")
+    if (steps == 0).any():
+        notes.append(f"{(steps == 0).sum()} times of frames are those of the frame before.")
+    return notes
 
 
 def flags_of(utc: np.ndarray, tdb: np.ndarray, computed: np.ndarray | None = None) -> np.ndarray:
