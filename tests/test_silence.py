@@ -4,8 +4,11 @@ import logging
 
 import numpy as np
 import pytest
+from astropy import units as u
 from astropy.io import fits
+from astropy.nddata import VarianceUncertainty
 from astropy.table import Table
+from astropy.time import Time
 
 import tso_level3
 from tso_level3 import cli
@@ -209,6 +212,120 @@ def test_the_command_writes_to_a_folder(tmp_path, monkeypatch, capsys):
         arguments = [command, "new/place/cube_phot.asdf", "--output-dir", f"of_{command}"]
         assert not cli.main(arguments)
         assert (tmp_path / f"of_{command}/cube_phot.{ending}").exists()
+
+
+@pytest.mark.parametrize("kind", ["days", "seconds", "dates", "list", "text"])
+def test_times_of_every_kind(kind):
+    # used to be taken for days whatever their unit, dates of NumPy for nanoseconds
+    time = Time(TIMES, format="mjd")
+    given = {
+        "days": TIMES * u.day,
+        "seconds": (TIMES * u.day).to("s"),
+        "dates": time.datetime64,
+        "list": list(time),
+        "text": list(time.isot),
+    }[kind]
+    found = tso_level3.measure(images(), times=given, unit="electron")
+    np.testing.assert_allclose(found.light_curve["mjd_utc"], TIMES, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"times": TIMES * u.m}, "times: Quantity found, expected MJD"),
+        ({"times": TIMES * 86400.0}, "times: 5.184e.09 found, expected days"),
+        ({"errors": np.ones(SHAPE) * u.Jy}, "errors: unit Jy found, expected electron"),
+        ({"settings": {"radii": [3]}}, "settings: dict found, expected tso_level3.Settings"),
+        ({"executor": 4}, "executor: int found, expected .*n_workers"),
+        ({"progress": True}, "progress: bool found, expected a function"),
+        ({"out_of_transit": (TIMES[0], TIMES[5])}, "out_of_transit: found for frames without"),
+    ],
+)
+def test_arguments_of_another_kind(changes, words):
+    # used to be taken, or an AttributeError
+    with pytest.raises(ValueError, match=words):
+        tso_level3.measure(images() * u.electron, **changes)
+
+
+def test_a_home_of_nobody_is_one_sentence():
+    # used to be a RuntimeError that names nothing
+    with pytest.raises(ValueError, match="~nobodyatall/x.fits.*cannot be a file name"):
+        tso_level3.measure("~nobodyatall/x.fits")
+
+
+def test_times_from_zero_are_told_of(caplog):
+    # used to be taken for the year 1858 without a word
+    tso_level3.measure(images(), times=60.0 * np.arange(N), unit="electron")
+    assert "The times given are no dates, 0 to 1380; they are taken for days." in caplog.text
+
+
+def test_variances_that_are_given_are_no_errors():
+    # used to be taken for standard errors
+    sigma = np.full(SHAPE, 12.0)
+    plain = tso_level3.measure(images(), errors=sigma, unit="electron")
+    found = tso_level3.measure(images(), errors=VarianceUncertainty(sigma**2), unit="electron")
+    np.testing.assert_allclose(found.flux_err, plain.flux_err, rtol=1e-12)
+
+
+def test_pairs_of_times_are_pairs():
+    # used to be refused
+    pairs = [(TIMES[0], TIMES[7]), (TIMES[16], TIMES[-1])]
+    assert tso_level3.Settings(out_of_transit=pairs).out_of_transit == (*pairs[0], *pairs[1])
+
+
+@pytest.mark.parametrize(
+    ("ask", "kind", "words"),
+    [
+        (lambda p: p.flux_at("3"), ValueError, "radius: '3' found, expected one number"),
+        (lambda p: p.flux_at([3, 4]), ValueError, "radius: .3, 4. found, expected one number"),
+        (lambda p: p["psf_z"], KeyError, "psf_z: no column of light_curve, perhaps psf_"),
+        (lambda p: p[None], TypeError, "rows: None found"),
+        (lambda p: p.between(TIMES[9], TIMES[2]), ValueError, "which is reversed"),
+        (lambda p: tso_level3.measure(p.light_curve), ValueError, "source: Table found"),
+        (lambda p: tso_level3.measure(p.to_dataframe()), ValueError, "source: DataFrame found"),
+        (lambda p: tso_level3.measure({"a.fits", "b.fits"}), ValueError, "a set found"),
+    ],
+)
+def test_what_is_asked_of_a_product_is_understood_or_refused(product, ask, kind, words):
+    # used to be errors of NumPy, a row of everything, or a light curve in the order of a set
+    with pytest.raises(kind, match=words):
+        ask(product)
+
+
+def test_one_vector_need_not_be_a_list(product):
+    # used to be taken letter by letter
+    names = product.detrended("psf_x", window=()).names
+    assert names == product.detrended(["psf_x"], window=()).names
+
+
+def test_a_product_of_a_pattern_is_named_after_an_image(tmp_path, monkeypatch):
+    # used to be named after the table that the pattern finds first
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path)
+    Table({"time": TIMES}).write(tmp_path / "a.ecsv")
+    assert cli.main(["measure", "*"]) == 0
+    assert (tmp_path / "f000_phot.asdf").exists()
+    assert cli.main(["measure", "*", "--output-dir", "a.ecsv"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"dq_bits": "SATURATED"}, "dq_bits is not used"),
+        ({"subframe": (21, 501)}, "subframe: 501 x 21 found, 48 x 21 of it are in the frame"),
+    ],
+)
+def test_what_cannot_be_done_is_told(caplog, changes, words):
+    # used to be done in part, or not at all, without a word
+    tso_level3.measure(images(), times=TIMES, unit="electron", **changes)
+    assert words in caplog.text
+
+
+@pytest.mark.parametrize("name", ["aperture_from", "kernel"])
+def test_a_text_is_no_object(product, name):
+    # used to be an error of the file system with a whole product in its name
+    with pytest.raises(ValueError, match=f"{name}: TSOLightCurveModel found, expected a text$"):
+        tso_level3.Settings(**{name: product})
 
 
 @pytest.fixture(autouse=True)

@@ -125,7 +125,12 @@ def first_look(
             if rows_differ(plan, sample.pixels, sample.scale):
                 del sample
                 _, plan = settled("auto")
-    notes = [*geometry.notes, *_foreign(settings, mode), *_distant(plan, found, exposure, settings)]
+    notes = [
+        *geometry.notes,
+        *_foreign(settings, mode),
+        *_cut(plan, settings),
+        *_distant(plan, found, exposure, settings),
+    ]
     return _described(plan, found, mode, notes), wish_of(settings, mode, geometry)
 
 
@@ -137,6 +142,16 @@ def _foreign(settings: Settings, mode: Mode) -> list[str]:
     if mode.name == OTHER:
         known = "the observing mode of the exposure is not known"
     words = f"for_mode: parameters for {settings.for_mode} found, {known}"
+    log.warning("%s.", words)
+    return [words]
+
+
+def _cut(plan: Plan, settings: Settings) -> list[str]:
+    """Say so where the subframe that was asked for does not fit."""
+    box, asked = plan.layout.fit, np.broadcast_to(settings.subframe or 0, 2)
+    if box.ny >= asked[0] and box.nx >= asked[1]:
+        return []
+    words = f"subframe: {asked[1]} x {asked[0]} found, {box.nx} x {box.ny} of it are in the frame"
     log.warning("%s.", words)
     return [words]
 

@@ -128,6 +128,8 @@ def place_of(rows: Any, n: int) -> np.ndarray | np.integer:
         There are no such rows.
     """
     try:
+        if rows is None:
+            raise TypeError
         return np.arange(n)[rows]
     except (IndexError, TypeError, ValueError) as problem:
         shown = f"{len(rows)} values" if np.ndim(rows) else str(rows)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tso_level3.fields import UnknownParameter, refuse_unknown
+from tso_level3.fields import UnknownParameter, nearest, refuse_unknown
 from tso_level3.product_rows import TIME_SCALES, days, place_of, take, transit_of
 from tso_level3.tables import TABLES
 
@@ -106,6 +106,11 @@ class ProductView:
             try:
                 return super().__getitem__(key)
             except KeyError:
+                names = self.light_curve.colnames
+                if key not in names:
+                    raise KeyError(
+                        f"{key}: no column of light_curve{nearest(key, names)}"
+                    ) from None
                 return self.light_curve[key]
         if isinstance(key, slice) and any(hasattr(edge, "mjd") for edge in (key.start, key.stop)):
             return self.between(key.start, key.stop)
@@ -136,6 +141,11 @@ class ProductView:
             default if edge is None else days(edge, self.time_scale)
             for edge, default in ((start, -np.inf), (end, np.inf))
         ]
+        if edges[0] > edges[1]:
+            raise ValueError(
+                f"between: {edges[0]:.10g} to {edges[1]:.10g} found, which is reversed, expected"
+                " the start before the end"
+            )
         inside = (time >= edges[0]) & (time <= edges[1])
         if not inside.any():
             raise ValueError(
@@ -198,7 +208,7 @@ class ProductView:
         flux, flux_err = self.flux_at(radius)
         known = {item.name: item for item in TABLES["light_curve"] if not item.shape}
         named = {}
-        for name in vectors:
+        for name in (vectors,) if isinstance(vectors, str) else vectors:
             if name not in known:
                 raise ValueError(f"vectors: {name!r} found, expected columns: {', '.join(known)}")
             named[name] = np.asarray(self.light_curve[name], dtype=float)

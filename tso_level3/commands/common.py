@@ -244,6 +244,8 @@ def output_path(args: argparse.Namespace, name: str, parser: CommandParser) -> P
     if args.output and path.name != args.output:
         parser.error(f"--output: {args.output} found beside --output-dir, expected a name alone")
     folder = Path(args.output_dir).expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"--output-dir: {folder}: a file found, expected a folder")
     folder.mkdir(parents=True, exist_ok=True)
     return folder / path
 

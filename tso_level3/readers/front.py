@@ -113,8 +113,11 @@ def open_exposure(
 
 
 def _parts(source: Any, settings: Settings) -> list[Part]:
-    found = _items(source)
-    found.items[:] = _once(found.items)
+    try:
+        found = _items(source)
+        found.items[:] = _once(found.items)
+    except RuntimeError as problem:  # ~name of nobody
+        raise InputError(f"{source}: cannot be a file name ({brief(problem)})") from problem
     work = Workspace()
     picker = Picker(settings.where) if settings.where else None
     parts: list[Part] = []
@@ -200,7 +203,11 @@ def _items(source: Any) -> Files:
         return Files(library_models(source), several=True)
     if is_model(source) or memory.is_nddata(source):
         return Files([source])
-    if isinstance(source, Iterable) and not isinstance(source, bytes):
+    if isinstance(source, set | frozenset):
+        raise InputError("source: a set found, which has no order, expected a list")
+    # A table is no list of its columns.
+    table = hasattr(source, "columns")
+    if isinstance(source, Iterable) and not isinstance(source, bytes) and not table:
         items: list[Any] = []
         searched = True
         for item in source:

@@ -64,7 +64,7 @@ def array_part(
     data, masked = plain_masked(values)
     frames = cube(data, name)
     dq = _joined_masks(frames.shape, (masked, "mask"), (own_mask, "mask"), (mask, "mask"))
-    error = own_errors if errors is None else _plain_errors(errors)
+    error = own_errors if errors is None else _plain_errors(errors, unit)
     source = ArrayFrames(frames, _fitted(error, frames.shape, "errors"), dq)
     notes: tuple[str, ...] = ()
     if source.errors is not None and not known_errors(source, len(frames), frames.shape[1:]):
@@ -125,8 +125,15 @@ def _standard(uncertainty: Any, name: str) -> np.ndarray | None:
     raise InputError(f"{name}: uncertainty of type {kind} found, expected std, var or ivar")
 
 
-def _plain_errors(errors: Any) -> np.ndarray:
-    array = np.asarray(getattr(errors, "array", getattr(errors, "value", errors)))
+def _plain_errors(errors: Any, unit: str) -> np.ndarray:
+    if hasattr(errors, "uncertainty_type"):
+        errors = _standard(errors, "errors")
+    if unit and hasattr(errors, "to_value"):
+        try:
+            errors = errors.to_value(unit)
+        except (TypeError, ValueError) as problem:
+            raise InputError(f"errors: unit {errors.unit} found, expected {unit}") from problem
+    array = np.asarray(getattr(errors, "value", errors))
     if array.dtype.kind not in "fiu":
         raise InputError(f"errors: values of type {array.dtype} found, expected real numbers")
     return array

@@ -87,6 +87,8 @@ def stitch(
     if not has_errors and any(part.has_errors for part in good):
         without = next(part.name for part in good if not part.has_errors)
         notes.append(f"{without} has no standard errors; those of the other inputs were left.")
+    if settings.dq_bits != Settings().dq_bits and not any(part.has_dq for part in good):
+        notes.append("dq_bits is not used: no data quality and no mask is known.")
     notes = [note for note in notes if note]
     for note in notes:
         log.warning("%s", note)

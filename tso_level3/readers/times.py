@@ -84,13 +84,19 @@ def given_times(times: Any, n_frames: int) -> PartTimes:
     notes: tuple[str, ...] = ()
     utc, tdb = nothing, nothing
     try:
+        if hasattr(times, "to_value") and hasattr(times, "unit"):
+            times = times.to_value("d")
+        elif not hasattr(times, "mjd") and np.asarray(times).dtype.kind in "MOU":
+            from astropy.time import Time
+
+            times = Time(times)
         if hasattr(times, "scale") and hasattr(times, "mjd"):
             barycentric = times.scale == "tdb"
             days = np.atleast_1d(np.asarray(times.mjd if barycentric else times.utc.mjd, float))
         else:
             barycentric = False
             days = np.atleast_1d(np.asarray(times, dtype=float))
-    except (TypeError, ValueError) as problem:
+    except (TypeError, ValueError, KeyError) as problem:
         raise ValueError(
             f"times: {type(times).__name__} found, expected MJD UTC numbers or an astropy Time"
         ) from problem
@@ -100,7 +106,13 @@ def given_times(times: Any, n_frames: int) -> PartTimes:
         )
     if np.any(days > 2.0e6):
         notes += ("The times given are Julian dates; 2400000.5 was taken off.",)
-    days = as_mjd(days) if np.any(days > 10000) else days
+    plain, days = days, as_mjd(days) if np.any(days > 10000) else days
+    lost = np.isfinite(plain) & ~np.isfinite(days)
+    if lost.any():
+        raise ValueError(f"times: {plain[lost][0]:g} found, expected days, MJD UTC")
+    if np.isfinite(days).any() and np.nanmax(days) < 10000:
+        first, last = np.nanmin(days), np.nanmax(days)
+        notes += (f"The times given are no dates, {first:g} to {last:g}; they are taken for days.",)
     if barycentric:
         tdb = days
         notes += ("The times given are TDB and taken as barycentric.",)
