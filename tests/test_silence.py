@@ -328,6 +328,14 @@ def test_a_text_is_no_object(product, name):
         tso_level3.Settings(**{name: product})
 
 
+@pytest.mark.parametrize("name", ["error_extension", "mask_extension"])
+def test_the_image_is_not_its_own_error(tmp_path, name):
+    # used to be taken for it, and the light curve to be good
+    names = write(tmp_path)
+    with pytest.raises(ValueError, match=f"{name}: 0 is the image itself of .*f000.fits"):
+        tso_level3.measure(names[0], **{name: "0"})
+
+
 @pytest.fixture(autouse=True)
 def heard(caplog):
     """The command sets the level of the log; here it is the same for all."""

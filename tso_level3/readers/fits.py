@@ -134,6 +134,15 @@ def _named(file: FitsFile, name: str, parameter: str) -> Hdu:
     return hdu
 
 
+def _beside(file: FitsFile, image: Hdu, name: str, parameter: str) -> Hdu:
+    found = _named(file, name, parameter)
+    if found is image:
+        raise InputError(
+            f"{parameter}: {name} is the image itself of {file.path}, expected another"
+        )
+    return found
+
+
 def _image(file: FitsFile, settings: Settings) -> Hdu:
     if settings.extension is not None:
         return _named(file, settings.extension, "extension")
@@ -157,7 +166,7 @@ def _planes(file: FitsFile, image: Hdu, settings: Settings) -> tuple[dict, list[
         planes[name] = Plane(hdu, plane, variance)
 
     if settings.error_extension is not None:
-        add("errors", _named(file, settings.error_extension, "error_extension"))
+        add("errors", _beside(file, image, settings.error_extension, "error_extension"))
     else:
         error, kind = _default_errors(file)
         if error is not None and kind in ("std", "var"):
@@ -165,7 +174,7 @@ def _planes(file: FitsFile, image: Hdu, settings: Settings) -> tuple[dict, list[
         elif error is not None:
             notes.append(f"The uncertainties are of type {kind} and were not used.")
     if settings.mask_extension is not None:
-        add("dq", _named(file, settings.mask_extension, "mask_extension"))
+        add("dq", _beside(file, image, settings.mask_extension, "mask_extension"))
     else:
         mask = next((h for n in ("DQ", "MASK") if (h := file.find(n)) and h.is_image), None)
         if mask is not None and mask is not image:
