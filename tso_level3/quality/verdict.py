@@ -15,6 +15,8 @@ _LEAST = 10
 _DISAGREE, _SURE, _SCATTER_ERROR = 1.5, 2.5, 0.87
 # Parts of the flux that do not vary with the star.
 _DILUTED, _UNEVEN = 0.01, 0.01
+# A smaller part of an aperture beyond the frame moves little light.
+_CUT = 0.01
 # A star does not vary by this part of its flux from one integration to the next.
 _LOST = 0.3
 _FAINTEST = 3.0
@@ -50,6 +52,8 @@ class Signs:
         Parts of the quoted flux that are of other sources, and that an uneven sky may add or take.
     no_sky : bool
         Whether the background was to be subtracted and could not be.
+    cut : float
+        Part of the quoted aperture that is beyond the frame.
     """
 
     n: int
@@ -67,6 +71,7 @@ class Signs:
     diluted: float = 0.0
     uneven: float = 0.0
     no_sky: bool = False
+    cut: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -134,6 +139,15 @@ def verdict_of(signs: Signs) -> Verdict:
     limit = _DISAGREE + _SURE * _SCATTER_ERROR / max(signs.n, 1) ** 0.5
     if signs.n >= _LEAST and not 1 / limit <= ratio <= limit and ratio == ratio:
         grave.append(f"the scatter is {ratio:.2g} times what the errors say")
+    measured = round(signs.n * (1 - signs.failed))
+    if 0 < measured < _LEAST:
+        few = "1 integration" if measured == 1 else f"{measured} integrations"
+        grave.append(f"noise cannot be judged from {few}, expected {_LEAST} or more")
+    if signs.cut > _CUT:
+        grave.append(
+            f"{signs.cut:.0%} of the quoted aperture is beyond the frame: the star's motion changes"
+            " its flux"
+        )
     if signs.filled > _FILLED:
         grave.append(f"{signs.filled:.0%} of the flux is filled in")
     if signs.missing > _FILLED:
