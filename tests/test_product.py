@@ -735,7 +735,7 @@ def test_what_is_worked_out_cannot_be_set(model, name):
 
 def test_unknown_attribute_cannot_be_set(model):
     """Used to be taken in silence."""
-    with pytest.raises(AttributeError, match="ligth_curve: not an .*'light_curve' is the nearest"):
+    with pytest.raises(AttributeError, match="ligth_curve: not an .*, perhaps light_curve"):
         model.ligth_curve = model.light_curve
     with pytest.raises(AttributeError, match="zzz: not an attribute of the product$"):
         model.zzz = 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 import warnings
@@ -14,6 +13,7 @@ import numpy as np
 from stdatamodels.jwst.datamodels import JwstDataModel
 
 from tso_level3._version import __version__
+from tso_level3.config.fields import UnknownParameter, nearest, refuse_unknown
 from tso_level3.product.record import RunRecord
 from tso_level3.product.tables import (
     TABLES,
@@ -85,8 +85,7 @@ class TSOLightCurveModel(JwstDataModel):  # type: ignore[misc]
                 why = "it follows from the product's tables" if derived else "it is a method"
                 raise AttributeError(f"{name}: cannot be set, {why}")
             if name not in nodes:
-                near = difflib.get_close_matches(name, [*nodes, *_properties(type(self))], n=1)
-                hint = f"; {near[0]!r} is the nearest" if near else ""
+                hint = nearest(name, [*nodes, *_properties(type(self))])
                 raise AttributeError(f"{name}: not an attribute of the product{hint}")
         super().__setattr__(name, value)
 
@@ -239,18 +238,25 @@ class TSOLightCurveModel(JwstDataModel):  # type: ignore[misc]
         ------
         ValueError
             No integration is selected.
+        IndexError, TypeError
+            The key names no row of the product.
         """
-        from tso_level3.product.rows import take
+        from tso_level3.product.rows import place_of, take
 
         if isinstance(key, str):
             try:
                 return super().__getitem__(key)
             except KeyError:
+                names = self.light_curve.colnames
+                if key not in names:
+                    raise KeyError(
+                        f"{key}: no column of light_curve{nearest(key, names)}"
+                    ) from None
                 return self.light_curve[key]
         if isinstance(key, slice) and any(hasattr(edge, "mjd") for edge in (key.start, key.stop)):
             return self.between(key.start, key.stop)
         if np.ndim(key) == 0 and not isinstance(key, slice):
-            return self.light_curve[key]
+            return self.light_curve[place_of(key, len(self))]
         return take(self, key)
 
     def between(self, start: Any = None, end: Any = None) -> TSOLightCurveModel:
@@ -278,6 +284,11 @@ class TSOLightCurveModel(JwstDataModel):  # type: ignore[misc]
             default if edge is None else days(edge, self.time_scale)
             for edge, default in ((start, -np.inf), (end, np.inf))
         ]
+        if edges[0] > edges[1]:
+            raise ValueError(
+                f"between: {edges[0]:.10g} to {edges[1]:.10g} found, which is reversed, expected"
+                " the start before the end"
+            )
         inside = (time >= edges[0]) & (time <= edges[1])
         if not inside.any():
             raise ValueError(
@@ -294,6 +305,7 @@ class TSOLightCurveModel(JwstDataModel):  # type: ignore[misc]
         window: Sequence[float] | None = None,
         radius: float | None = None,
         components: bool = False,
+        **others: Any,
     ) -> Detrended:
         """Decorrelate a light curve against the star's motion and a trend in time.
 
@@ -312,6 +324,8 @@ class TSOLightCurveModel(JwstDataModel):  # type: ignore[misc]
             One of `radii` [pix]; by default the primary measurement.
         components : bool
             Whether the projections on the leading principal components are vectors too.
+        **others
+            None: other names are refused, with the nearest parameter.
 
         Returns
         -------
@@ -327,10 +341,16 @@ class TSOLightCurveModel(JwstDataModel):  # type: ignore[misc]
         from tso_level3.product.rows import days, transit_of
         from tso_level3.quality.detrend import detrend
 
+        if "out_of_transit" in others:
+            raise UnknownParameter(
+                "out_of_transit: not a parameter of detrended, perhaps window, the time of the"
+                " transit itself; by default it is what measure(out_of_transit=...) left out"
+            )
+        refuse_unknown(others, ("vectors", "order", "window", "radius", "components"))
         flux, flux_err = self.flux_at(radius)
         known = {item.name: item for item in TABLES["light_curve"] if not item.shape}
         named = {}
-        for name in vectors:
+        for name in (vectors,) if isinstance(vectors, str) else vectors:
             if name not in known:
                 raise ValueError(f"vectors: {name!r} found, expected columns: {', '.join(known)}")
             named[name] = np.asarray(self.light_curve[name], dtype=float)

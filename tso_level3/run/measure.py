@@ -8,6 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tso_level3.config.fields import refuse_unknown
 from tso_level3.config.overrides import angles_in, explained, in_pixels
 from tso_level3.config.settings import Settings, fields_of
@@ -15,6 +17,7 @@ from tso_level3.core.plan import Measurement, Plan
 from tso_level3.datatypes import Exposure
 from tso_level3.planning.plan_exposure import first_look
 from tso_level3.quality.apertures import judge
+from tso_level3.quality.noise import counted
 from tso_level3.run.assess import with_enclosed, with_smooth_sky, with_tilt_modes
 from tso_level3.run.batches import MODULES, Task, batches_of, chunk_of
 from tso_level3.run.executors import Crew, crew, keep_memory, mapped
@@ -70,6 +73,11 @@ def run(
         There is no star, no good pixel, or a parameter does not fit the exposure.
     """
     began = clock.perf_counter()
+    if settings.out_of_transit is not None:
+        if not np.isfinite(exposure.times.time).any():
+            raise ValueError("out_of_transit: found for frames without times, expected none")
+        # What cannot be is told before the work.
+        counted(exposure.times.time, settings.out_of_transit)
     keep_memory()
     # A few frames are measured sooner than a process has started.
     own = settings.n_workers if executor is None and exposure.n_int > _FEW else 1
@@ -171,6 +179,7 @@ def measure(
     from tso_level3.readers.open import open_exposure
 
     refuse_unknown(overrides, (*(item.name for item in fields_of()), *_ARGUMENTS))
+    _check_arguments(settings, executor, progress)
     angles = angles_in(overrides)
     rest = {name: value for name, value in overrides.items() if name not in angles}
     settings = (settings or Settings()).replace(**rest)
@@ -182,6 +191,18 @@ def measure(
     exposure = open_exposure(source, settings, errors=errors, mask=mask, times=times)
     settings = settings.replace(**in_pixels(angles, exposure.optics.pixel_scale))
     return build(run(exposure, settings, executor=executor, progress=progress), take=True)
+
+
+def _check_arguments(settings: Any, executor: Any, progress: Any) -> None:
+    words = "tso_level3.Settings, or parameters as keywords such as radii=[3, 4]"
+    pool = "a concurrent.futures.Executor; n_workers=4 starts processes"
+    for name, found, good, expected in (
+        ("settings", settings, isinstance(settings, Settings), words),
+        ("executor", executor, hasattr(executor, "map"), pool),
+        ("progress", progress, callable(progress), "a function that makes a progress bar"),
+    ):
+        if found is not None and not good:
+            raise ValueError(f"{name}: {type(found).__name__} found, expected {expected}")
 
 
 @explained
