@@ -140,8 +140,8 @@ def detrend(
     from one integration to the next. What the fit does not know, such as a transit, has neighbours
     like itself. Where more than 5 % are outliers all are kept, with a warning.
 
-    Without a window, where the vectors add noise from one integration to the next, as they do when the fit takes a
-    transit for motion, they are not taken out, with a warning.
+    Without a window, where the vectors add noise from one integration to the next, as they do when
+    the fit takes a transit for motion, they are not taken out, with a warning.
 
     Parameters
     ----------
