@@ -72,7 +72,7 @@ def visit(path: Path) -> dict[str, Depth]:
     Returns
     -------
     dict of str to Depth
-        With the published components, and with ours: the first five, and those that are significant.
+        With the published components, with our first five, and with those that are significant.
     """
     with fits.open(path) as hdus:
         frames, series = hdus["FRAMES"].data.astype(float), hdus["SERIES"].data
