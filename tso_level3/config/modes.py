@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tso_level3.config.instruments import WEAK_LENSES
 from tso_level3.datatypes import Optics
 
 __all__ = ["Mode", "is_weak_lens", "mode_of"]
@@ -46,7 +47,6 @@ class Mode:
 _FOCUS = (2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 12.0)
 _WLP8 = (50.0, 52.5, 55.0, 57.5, 60.0, 62.5, 65.0, 67.0, 69.0, 71.0, 73.0)
 _WLP4 = (25.0, 27.0, 29.0, 31.0, 33.0, 35.0, 37.0, 39.0, 41.0, 43.0, 45.0, 48.0)
-_WEAK = ("WLP8", "WLM8", "WLP4")
 
 
 def is_weak_lens(optics: Optics) -> str:
@@ -63,7 +63,7 @@ def is_weak_lens(optics: Optics) -> str:
         Its name, or '' where there is none.
     """
     for wheel in (optics.pupil, optics.filter):
-        if wheel in _WEAK:
+        if wheel in WEAK_LENSES:
             return wheel
     return ""
 

@@ -61,7 +61,7 @@ def segment_modes(
     """
     band = bands.resolve(instrument, filter, pupil)
     waves = band.waves if waves is None else float(waves)
-    scale = 0.5 * sum(bands.scales(band.channel, detector))
+    scale = bands.mean_scale(band.channel, detector)
     rotation = bands.rotation(band.instrument, detector)
     # The image holds no detail finer than half of wavelength over diameter.
     finest = np.rad2deg(band.low / (2.0 * _pupil.SIDE)) * 3600

@@ -10,12 +10,10 @@ import dataclasses
 import math
 from typing import Any
 
+from tso_level3.config.instruments import PIXEL_SCALES
 from tso_level3.psf import kernel as psf_kernel
 
 __all__ = ["PRESETS", "Simulation", "Tilt", "simulation"]
-
-#: Pixel scales [arcsec] where no kernel can be computed for the filter.
-PIXEL_SCALE = {"SHORT": 0.0312, "LONG": 0.0629, "N/A": 0.1109}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -295,7 +293,7 @@ class Simulation:
         """Side of a pixel [arcsec], that of the computed kernel."""
         if psf_kernel.known(self.instrument, self.filter, self.pupil):
             return psf_kernel.pixel_scale(self.instrument, self.filter, self.pupil, self.detector)
-        return PIXEL_SCALE[self.channel]
+        return PIXEL_SCALES["MIRI" if self.channel == "N/A" else f"NIRCAM_{self.channel}"]
 
     @property
     def pixel_area(self) -> float:
@@ -362,7 +360,7 @@ _CHOICES = {
     "unit": ("MJy/sr", "DN/s"),
     "variance_from": ("data", "model"),
     "int_times": ("segment", "exposure"),
-    "channel": tuple(PIXEL_SCALE),
+    "channel": ("SHORT", "LONG", "N/A"),
 }
 
 _LONG = {"detector": "NRCALONG", "channel": "LONG", "gain": 1.84, "background": 40.0}
