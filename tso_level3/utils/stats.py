@@ -31,6 +31,8 @@ CLIP, KEPT = 4.0, 0.9989
 _LEAST = 3
 # Number of first differences whose mean is the local slope.
 _SLOPE = 5
+# A difference of so many standard deviations, and twice its neighbours', is a jump.
+_JUMP = 6.0
 # Values that `column_median` sorts at a time: a copy of a whole sample would fill the memory.
 _BLOCK = 250_000
 
@@ -150,7 +152,8 @@ def without_slope(steps: np.ndarray) -> np.ndarray:
     """Subtract the local mean of five from first differences, and so the slope of the series.
 
     The ingress of a transit is such a slope. The mean of five differences depends on the two values
-    at its ends alone: it adds a 25th to the variance, for which the result is scaled.
+    at its ends alone: it adds a 25th to the variance, for which the result is scaled. A single
+    large difference, as in a transit of few integrations, is no slope: it is left out of the mean.
 
     Parameters
     ----------
@@ -168,7 +171,11 @@ def without_slope(steps: np.ndarray) -> np.ndarray:
     if np.isfinite(steps).sum() < 2 * _SLOPE + 2:
         return steps
     half = _SLOPE // 2
-    steps[half:-half] -= np.convolve(steps, np.full(_SLOPE, 1.0 / _SLOPE), "valid")
+    size = np.abs(np.nan_to_num(np.pad(steps, 1)))
+    beside = np.maximum(size[:-2], size[2:])
+    jump = size[1:-1] > np.maximum(_JUMP * mad_std(steps), 2.0 * beside)
+    slopes = np.where(jump, 0.0, steps)
+    steps[half:-half] -= np.convolve(slopes, np.full(_SLOPE, 1.0 / _SLOPE), "valid")
     steps[:half] = steps[-half:] = np.nan
     steps /= np.sqrt(1.0 + _SLOPE**-2.0)
     return steps
