@@ -279,9 +279,12 @@ class TSOLightCurveModel(JwstDataModel):  # type: ignore[misc]
         """
         from tso_level3.product.rows import days, take
 
+        for edge in (start, end):
+            if np.size(edge) != 1:
+                raise ValueError(f"between: {edge} found, expected one time for each end")
         time = self._time
         edges = [
-            default if edge is None else days(edge, self.time_scale)
+            default if edge is None else days(edge, self.time_scale)[0]
             for edge, default in ((start, -np.inf), (end, np.inf))
         ]
         if edges[0] > edges[1]:
@@ -304,7 +307,7 @@ class TSOLightCurveModel(JwstDataModel):  # type: ignore[misc]
         order: int = 1,
         window: Sequence[float] | None = None,
         radius: float | None = None,
-        components: bool = False,
+        components: bool | int | str = False,
         **others: Any,
     ) -> Detrended:
         """Decorrelate a light curve against the star's motion and a trend in time.
@@ -322,8 +325,9 @@ class TSOLightCurveModel(JwstDataModel):  # type: ignore[misc]
             there is no transit.
         radius : float, optional
             One of `radii` [pix]; by default the primary measurement.
-        components : bool
-            Whether the projections on the leading principal components are vectors too.
+        components : bool, int or str
+            Whether the changes of the star's image (the column ``components``) are vectors too:
+            all, the first so many, or, with ``auto``, those that are slow beyond chance.
         **others
             None: other names are refused, with the nearest parameter.
 
@@ -354,9 +358,10 @@ class TSOLightCurveModel(JwstDataModel):  # type: ignore[misc]
             if name not in known:
                 raise ValueError(f"vectors: {name!r} found, expected columns: {', '.join(known)}")
             named[name] = np.asarray(self.light_curve[name], dtype=float)
-        if components:
-            values = np.asarray(self.light_curve["components"], dtype=float)
-            named |= {f"component_{k + 1}": values[:, k] for k in range(values.shape[1])}
+        values = np.asarray(self.light_curve["components"], dtype=float)
+        significant = self.record.components.significant
+        count = _count_of(components, values.shape[1], significant)
+        named |= {f"component_{k + 1}": values[:, k] for k in range(count)}
         time = self._time
         if window is None:
             window = transit_of(self)
@@ -368,7 +373,7 @@ class TSOLightCurveModel(JwstDataModel):  # type: ignore[misc]
                     np.nanmax(time),
                 )
         else:
-            window = np.atleast_1d(days(window, self.time_scale)).tolist()
+            window = days(window, self.time_scale)
         return detrend(time, flux, flux_err, named, order=order, window=window)
 
     @property
@@ -603,6 +608,19 @@ def _with_metadata(tree: Mapping[str, Any]) -> TSOLightCurveModel:
         log.warning("metadata left out: %s", " ".join(str(item.message).split())[:200])
     lenient._strict_validation = True
     return lenient
+
+
+def _count_of(components: bool | int | str, most: int, significant: int) -> int:
+    """Number of components that are asked for."""
+    if isinstance(components, bool):
+        return most if components else 0
+    if components == "auto":
+        return significant
+    if isinstance(components, int | np.integer) and 0 <= components <= most:
+        return int(components)
+    raise ValueError(
+        f"components: {components!r} found, expected true, false, auto or a number up to {most}"
+    )
 
 
 def _properties(kind: type) -> list[str]:

@@ -24,6 +24,7 @@ __all__ = [
     "ApertureCenter",
     "BackgroundSmoothing",
     "CenterScatter",
+    "ImageComponents",
     "NoiseAveraging",
     "PrimaryAperture",
     "Result",
@@ -108,6 +109,25 @@ class CenterScatter:
 
 
 @dataclass(frozen=True)
+class ImageComponents:
+    """The column and the images ``components``; see `tso_level3.quality.components.Components`.
+
+    Attributes
+    ----------
+    origin : sequence of int
+        x, y in the frame of the first pixel of the images.
+    red : sequence of float
+        Variance of slow changes over that of white noise, per component.
+    significant : int
+        Number of components that are slow beyond chance.
+    """
+
+    origin: Sequence[int] = ()
+    red: Sequence[float] = ()
+    significant: int = 0
+
+
+@dataclass(frozen=True)
 class NoiseAveraging:
     """How the scatter falls with binning; see `tso_level3.quality.noise.Averaging`.
 
@@ -169,6 +189,8 @@ class RunRecord:
         Whether the light curve can be used.
     aperture_center : ApertureCenter
         Centre of the apertures.
+    components : ImageComponents
+        Changes of the star's image.
     background_smooth : BackgroundSmoothing
         Smoothing of the background in time.
     bound : CenterScatter
@@ -196,6 +218,7 @@ class RunRecord:
     verdict: Verdict | None = None
     aperture_center: ApertureCenter = ApertureCenter()
     flicker: str = ""
+    components: ImageComponents = ImageComponents()
     background_smooth: BackgroundSmoothing = BackgroundSmoothing()
     bound: CenterScatter = CenterScatter()
     averaging: NoiseAveraging = NoiseAveraging()
@@ -263,6 +286,7 @@ _PARTS: dict[str, type[Any]] = {
     "quoted": PrimaryAperture,
     "verdict": Verdict,
     "aperture_center": ApertureCenter,
+    "components": ImageComponents,
     "background_smooth": BackgroundSmoothing,
     "bound": CenterScatter,
     "averaging": NoiseAveraging,
@@ -294,7 +318,7 @@ class Result:
     template, kernel : Picture
         The mean image of the star and the kernel that was used.
     components : ndarray, (n_components, ny, nx)
-        The leading principal components of the residuals, in the template's pixels.
+        Changes of the star's image, the slowest first, relative to its flux.
     meta : mapping
         The input's metadata tree.
     record : RunRecord

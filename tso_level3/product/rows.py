@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.table import Table
@@ -26,7 +26,7 @@ TIME_SCALES = {"BMJD_TDB": "tdb", "MJD_UTC": "utc"}
 _FEW = 6
 
 
-def days(value: Any, scale: str) -> float | list[float]:
+def days(value: Any, scale: str) -> list[float]:
     """Convert times to days on the scale of a product.
 
     Parameters
@@ -38,8 +38,8 @@ def days(value: Any, scale: str) -> float | list[float]:
 
     Returns
     -------
-    float or list of float
-        Days.
+    list of float
+        Days, one per value.
 
     Raises
     ------
@@ -51,11 +51,10 @@ def days(value: Any, scale: str) -> float | list[float]:
     if hasattr(value, "mjd"):
         if scale not in TIME_SCALES:
             raise ValueError("a time found, expected integration numbers: the product has no times")
-        scaled: Any = getattr(value, TIME_SCALES[scale])
-        return cast("float | list[float]", scaled.mjd)
+        return [float(day) for day in np.ravel(getattr(value, TIME_SCALES[scale]).mjd)]
     if isinstance(value, Iterable):
-        return [float(day) for item in value for day in np.ravel(days(item, scale))]
-    return float(value)
+        return [day for item in value for day in days(item, scale)]
+    return [float(value)]
 
 
 def out_of_transit(model: TSOLightCurveModel) -> np.ndarray | None:
@@ -105,7 +104,7 @@ def transit_of(model: TSOLightCurveModel) -> list[float] | None:
     return [float(day) for pair in zip(time[first], time[last - 1]) for day in pair]
 
 
-def place_of(rows: Any, n: int) -> np.ndarray | np.integer:
+def place_of(rows: Any, n: int) -> np.ndarray:
     """Find the places of rows.
 
     Parameters
@@ -113,12 +112,12 @@ def place_of(rows: Any, n: int) -> np.ndarray | np.integer:
     rows : int, slice, ndarray of int or ndarray of bool
         The rows, from 0.
     n : int
-        How many there are.
+        Number of rows.
 
     Returns
     -------
-    ndarray of int, or int
-        Their places from 0, none of them negative.
+    ndarray of int
+        Their places from 0; of no dimension for a single row.
 
     Raises
     ------
@@ -128,7 +127,7 @@ def place_of(rows: Any, n: int) -> np.ndarray | np.integer:
     try:
         if rows is None:
             raise TypeError
-        return np.arange(n)[rows]
+        return np.asarray(np.arange(n)[rows])
     except (IndexError, TypeError, ValueError) as problem:
         shown = f"{len(rows)} values" if np.ndim(rows) else str(rows)
         raise type(problem)(

@@ -13,16 +13,18 @@ from tso_level3.product.record import (
     ApertureCenter,
     BackgroundSmoothing,
     CenterScatter,
+    ImageComponents,
     NoiseAveraging,
     PrimaryAperture,
     Result,
     RunRecord,
 )
 from tso_level3.quality.apertures import Choice, net_flux
+from tso_level3.quality.components import Components, slow_components
 from tso_level3.quality.noise import bin_size, counted, time_averaging
 from tso_level3.quality.verdict import Verdict, verdict_of
 from tso_level3.run.assess import cleaned_before, events_in, signs_of
-from tso_level3.utils.stats import median, robust
+from tso_level3.utils.stats import mad_std, median
 
 __all__ = ["light_curve_of", "result_of"]
 
@@ -75,8 +77,9 @@ def result_of(
     verdict = verdict_of(signs_of(light_curve, plan, choice, settings))
     if verdict.reasons:
         log.warning("Verdict on the light curve: %s.", verdict)
+    components = _components(found, plan, time)
+    light_curve["components"] = components.values
     box, fit, template = plan.layout.box, plan.layout.fit, plan.template
-    components = plan.components * np.sqrt(plan.noise.total[: plan.layout.n_fit])
     return Result(
         light_curve=light_curve,
         apertures=choice.apertures,
@@ -88,7 +91,7 @@ def result_of(
             template.image.image, template.x - box.x, template.y - box.y, 1, (box.x, box.y)
         ),
         kernel=_kernel_picture(plan),
-        components=components.reshape(-1, fit.ny, fit.nx),
+        components=components.images.reshape(-1, fit.ny, fit.nx),
         meta=exposure.meta,
         record=_record(
             exposure,
@@ -98,6 +101,7 @@ def result_of(
             verdict,
             _center_scatter(found, plan),
             NoiseAveraging.of(averaging),
+            ImageComponents([fit.x, fit.y], components.red.tolist(), components.significant),
         ),
         filenames=exposure.filenames,
     )
@@ -111,6 +115,7 @@ def _record(
     verdict: Verdict,
     scatter: CenterScatter,
     averaging: NoiseAveraging,
+    components: ImageComponents,
 ) -> RunRecord:
     """Write down how the light curve was made."""
     annulus = plan.annuli[choice.annulus] if plan.annuli else None
@@ -140,10 +145,19 @@ def _record(
             plan.source, bool(plan.moving and plan.source != "position")
         ),
         flicker=plan.flicker,
+        components=components,
         background_smooth=BackgroundSmoothing(**smoothing),
         bound=scatter,
         averaging=averaging,
     )
+
+
+def _components(found: Measurement, plan: Plan, time: np.ndarray) -> Components:
+    """Slow changes of the star's image, relative to its flux."""
+    # A functional times the variances is the change of the image that it measures.
+    variance = np.where(plan.dead, 0.0, plan.noise.total)[: plan.layout.n_fit]
+    images = plan.eigenimages * variance / plan.template.flux
+    return slow_components(found.components, images, bin_size(time, len(time)))
 
 
 def _kernel_picture(plan: Plan) -> Picture:
@@ -162,7 +176,7 @@ def _center_scatter(found: Measurement, plan: Plan) -> CenterScatter:
     for k, axis in enumerate("xy"):
         steps = np.diff(found.psf[:, k])
         bound = median(found.psf_err[:, k])
-        scatter = robust(steps) / np.sqrt(2) if np.isfinite(steps).sum() >= 10 else np.nan
+        scatter = mad_std(steps) / np.sqrt(2) if np.isfinite(steps).sum() >= 10 else np.nan
         values[f"scatter_{axis}"] = float(scatter)
         values[f"bound_{axis}"] = float(bound)
         values[f"ratio_{axis}"] = float(scatter / bound) if bound > 0 else np.nan
