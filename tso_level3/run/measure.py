@@ -84,13 +84,13 @@ def run(
     # The processes start while the first look is taken.
     sources = [segment.source for segment in exposure.segments]
     with crew(own, modules=MODULES, payload=sources) as processes:
-        plan, wish = first_look(exposure, settings, progress=progress)
+        plan, preference = first_look(exposure, settings, progress=progress)
         plan, subspaces = with_tilt_modes(with_enclosed(plan, settings), exposure, settings)
         looked = clock.perf_counter()
         found = _measure_all(exposure, plan, settings, executor or processes, progress)
         measured = clock.perf_counter()
     found, plan = with_smooth_sky(found, plan, exposure.times.time, settings)
-    choice = judge(found, plan, exposure.times.time, wish, settings.out_of_transit)
+    choice = judge(found, plan, exposure.times.time, preference, settings.out_of_transit)
     log.info(
         "First look %.2f s, %d integrations %.2f s.",
         looked - began,

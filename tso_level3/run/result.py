@@ -164,7 +164,8 @@ def _kernel_picture(plan: Plan) -> Picture:
     """Image of the kernel: its own samples, or the Gaussian on the detector's pixels."""
     kernel = plan.correlator.kernel
     if kernel.kind != "gaussian":
-        return Picture(kernel.image, *kernel.center, kernel.oversample)
+        x, y = kernel.center
+        return Picture(kernel.image, x, y, kernel.oversample)
     half = int(np.ceil(5 * max(kernel.sigma_x, kernel.sigma_y)))
     side = 2 * half + 1
     return Picture(kernel.render(half, half, (side, side)), half, half, 1)
@@ -202,7 +203,7 @@ def light_curve_of(exposure: Exposure, found: Measurement, choice: Choice) -> di
         The columns of `tso_level3.columns.LIGHT_CURVE`.
     """
     times, a = exposure.times, choice.annulus
-    flux, error = net_flux(found, a, in_place=True)
+    flux, error = net_flux(found, a, out=(found.sums, found.variance))
     replaced = found.replaced
     with np.errstate(invalid="ignore", divide="ignore"):
         np.divide(replaced, flux, out=replaced, where=replaced != 0)
