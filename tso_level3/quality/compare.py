@@ -10,7 +10,7 @@ import numpy as np
 from tso_level3.quality.events.change_points import Subspaces, scan
 from tso_level3.quality.events.sizes import step_size
 from tso_level3.quality.events.whitening import whiten
-from tso_level3.quality.noise import bins
+from tso_level3.quality.noise import bins, integrations_in
 from tso_level3.utils.stats import deviation, median
 
 __all__ = [
@@ -227,11 +227,8 @@ def hour_of(time: np.ndarray, n: int) -> int:
     int
         At least 2, at most a quarter of the exposure, to leave a comparison on both sides.
     """
-    good = time[np.isfinite(time)]
-    hour = n
-    if good.size > 2 and (cadence := np.median(np.diff(good)) * 24 * 60) > 0:
-        hour = round(_HOUR_MINUTES / cadence)
-    return int(np.clip(hour, 2, max(n // 4, 2)))
+    hour = integrations_in(time, _HOUR_MINUTES)
+    return int(np.clip(n if hour is None else hour, 2, max(n // 4, 2)))
 
 
 def jumps_in(curves: np.ndarray, use: np.ndarray) -> list[int]:

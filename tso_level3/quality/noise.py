@@ -15,6 +15,7 @@ __all__ = [
     "bin_size",
     "bins",
     "counted",
+    "integrations_in",
     "scatter_about",
     "shared",
     "time_averaging",
@@ -155,13 +156,30 @@ def bin_size(time: np.ndarray, n: int) -> int:
         At least 2, and otherwise at most a 48th of the exposure, so that there are enough bins
         without the steep sides of a transit.
     """
+    most = max(n // _BINS, 2)
+    per_bin = integrations_in(time, _BIN_MINUTES)
+    return most if per_bin is None else int(np.clip(per_bin, 2, most))
+
+
+def integrations_in(time: np.ndarray, minutes: float) -> int | None:
+    """Compute the number of integrations in an interval.
+
+    Parameters
+    ----------
+    time : ndarray, (n,)
+        Times [d]; NaN where unknown.
+    minutes : float
+        Length of the interval.
+
+    Returns
+    -------
+    int or None
+        The number; None where fewer than three times are known.
+    """
     good = time[np.isfinite(time)]
-    size = max(n // _BINS, 2)
-    if good.size > 2:
-        cadence = np.median(np.diff(good)) * 24 * 60
-        if cadence > 0:
-            size = int(np.clip(round(_BIN_MINUTES / cadence), 2, max(n // _BINS, 2)))
-    return size
+    if good.size <= 2 or not (cadence := np.median(np.diff(good)) * 24 * 60) > 0:
+        return None
+    return round(minutes / cadence)
 
 
 def bins(values: np.ndarray, size: int) -> np.ndarray:
