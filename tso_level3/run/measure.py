@@ -29,7 +29,7 @@ from tso_level3.run.assess import (
     with_smooth_sky,
 )
 from tso_level3.run.batches import MODULES, Task, batches_of, chunk_of
-from tso_level3.run.executors import Crew, crew, keep_memory, mapped
+from tso_level3.run.executors import WorkerPool, keep_memory, mapped, worker_pool
 from tso_level3.utils.progress import showing
 from tso_level3.utils.stats import median, robust
 from tso_level3.utils.threads import one_thread
@@ -84,13 +84,12 @@ def run(
     keep_memory()
     # A few frames are measured sooner than a process has started.
     own = settings.n_workers if executor is None and exposure.n_int > _FEW else 1
-    # The processes start while the first look is taken.
-    sources = [segment.source for segment in exposure.segments]
-    with crew(own, modules=MODULES, payload=sources) as processes:
+    # The workers start while the plan is made.
+    with worker_pool(own, modules=MODULES) as pool:
         plan, wish = first_look(exposure, settings, progress=progress)
         plan, groups = with_directions(with_enclosed(plan, settings), exposure, settings)
         looked = clock.perf_counter()
-        found = _measure_all(exposure, plan, settings, executor or processes, progress)
+        found = _measure_all(exposure, plan, settings, executor or pool, progress)
         measured = clock.perf_counter()
     found, plan = with_smooth_sky(found, plan, exposure.times.time, settings)
     choice = judge(found, plan, exposure.times.time, wish, settings.out_of_transit)
@@ -110,12 +109,15 @@ def _measure_all(
     exposure: Exposure,
     plan: Plan,
     settings: Settings,
-    executor: Executor | Crew | None,
+    executor: Executor | None,
     progress: Callable[[str, int], Any] | None,
 ) -> Measurement:
     chunk = chunk_of(plan, settings.chunk)
-    # An executor need not say how many workers it has.
-    workers = 1 if executor is None else getattr(executor, "_max_workers", 8)
+    if isinstance(executor, WorkerPool):
+        workers = executor.n_workers
+    else:
+        # An executor need not say how many workers it has.
+        workers = 1 if executor is None else getattr(executor, "_max_workers", 8)
     batches = batches_of(exposure, chunk, workers)
     whole: Measurement | None = None
     with showing(progress, "measuring", exposure.n_int) as tick:
@@ -215,7 +217,8 @@ def _kernel_picture(plan: Plan) -> Picture:
     """Give the kernel as an image: its own samples, or the Gaussian on the detector's pixels."""
     kernel = plan.correlator.kernel
     if kernel.kind != "gaussian":
-        return Picture(kernel.image, *kernel.center, kernel.oversample)
+        x, y = kernel.center
+        return Picture(kernel.image, x, y, kernel.oversample)
     half = int(np.ceil(5 * max(kernel.sigma_x, kernel.sigma_y)))
     side = 2 * half + 1
     return Picture(kernel.render(half, half, (side, side)), half, half, 1)
