@@ -13,7 +13,6 @@ import numpy as np
 from stdatamodels.jwst.datamodels import JwstDataModel
 
 from tso_level3._version import __version__
-from tso_level3.garbage import paused
 from tso_level3.product import catalog as official
 from tso_level3.product import exports
 from tso_level3.product.rows import TIME_SCALES
@@ -221,7 +220,6 @@ class TSOLightCurveModel(ProductView, JwstDataModel):
         self.to_asdf(target, *args, **kwargs)
         return str(target)
 
-    @paused()
     def to_asdf(self, init: object, *args: Any, **kwargs: Any) -> None:
         """Write ASDF, whole or not at all.
 
@@ -272,7 +270,6 @@ class TSOLightCurveModel(ProductView, JwstDataModel):
         return self._instance.get("meta", {}).get("tso_level3", {})
 
 
-@paused()
 def build(result: Result, *, take: bool = False) -> TSOLightCurveModel:
     """Put what a run found into a product.
 

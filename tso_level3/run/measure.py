@@ -217,8 +217,7 @@ def _kernel_picture(plan: Plan) -> Picture:
     """Give the kernel as an image: its own samples, or the Gaussian on the detector's pixels."""
     kernel = plan.correlator.kernel
     if kernel.kind != "gaussian":
-        x, y = kernel.center
-        return Picture(kernel.image, x, y, kernel.oversample)
+        return Picture(kernel.image, *kernel.center, kernel.oversample)
     half = int(np.ceil(5 * max(kernel.sigma_x, kernel.sigma_y)))
     side = 2 * half + 1
     return Picture(kernel.render(half, half, (side, side)), half, half, 1)

@@ -14,7 +14,7 @@ from stpipe.exceptions import StpipeExitException, ValidationError
 
 from tso_level3.config.fields import nearest
 from tso_level3.config.settings import fields_of, from_strings
-from tso_level3.garbage import is_strun
+from tso_level3.stpipe.hosts import is_strun
 
 __all__ = [
     "OneSentence",

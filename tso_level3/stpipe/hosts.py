@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from stpipe import Step, _log
 
-from tso_level3.garbage import is_strun
-
-__all__ = ["heard", "host_of", "is_command"]
+__all__ = ["heard", "host_of", "is_strun"]
 
 
 def host_of(step: Step, frame: FrameType | None) -> Step | None:
@@ -39,20 +38,16 @@ def host_of(step: Step, frame: FrameType | None) -> Step | None:
     return None
 
 
-def is_command(step: Step) -> bool:
-    """Tell whether a process is there for one step alone, without code of users.
-
-    Parameters
-    ----------
-    step : Step
-        The step that runs.
+def is_strun() -> bool:
+    """Tell whether this process is the command `strun`.
 
     Returns
     -------
     bool
-        True for `strun` with this step and no hooks.
+        True where stpipe's command was started.
     """
-    return is_strun() and not (step.parent or step.pre_hooks or step.post_hooks)
+    main = getattr(sys.modules.get("__main__"), "main", None)
+    return getattr(main, "__module__", "") == "stpipe._cli.strun"
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from stdatamodels.jwst.datamodels import GainModel
 from stpipe import Step
 
 from tso_level3.config.settings import Settings, fields_of, from_strings, spec_text
-from tso_level3.garbage import leave_what_stays
 from tso_level3.product import model as product
 from tso_level3.readers.open import open_exposure
 from tso_level3.readers.units import normal_unit
@@ -30,7 +29,7 @@ from tso_level3.stpipe.errors import (
     in_one_sentence,
     plain_values,
 )
-from tso_level3.stpipe.hosts import heard, host_of, is_command
+from tso_level3.stpipe.hosts import heard, host_of
 from tso_level3.stpipe.inputs import (
     cut_to_subarray,
     exposures_of,
@@ -105,8 +104,6 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
             By the part it plays: alone, inside a pipeline, or as a hook.
         """
         self._host = host_of(self, sys._getframe(1))
-        if is_command(self):
-            leave_what_stays()
         try:
             with heard():
                 return super().run(*args)
