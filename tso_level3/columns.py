@@ -176,6 +176,9 @@ GRID: tuple[Column, ...] = (
         "what depth_difference would be by the white noise that the two do not share",
     ),
     _c(
+        "dilution", "", "part of the flux that is of other sources, by which a transit is shallower"
+    ),
+    _c(
         "rejected",
         "",
         "why this is not quoted, whatever its score; empty where nothing stands against it",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import field
@@ -71,6 +72,8 @@ def parameter(
 
 
 _TRUE, _FALSE = ("true", "t", "yes", "y", "1", "on"), ("false", "f", "no", "n", "0", "off")
+# A longer value is shown by its type alone.
+_LONGEST = 200
 _NOTHING = {"none", ""}
 
 
@@ -104,7 +107,10 @@ def coerce(item: dataclasses.Field, value: object) -> object:
     try:
         return _CONVERT[kind](_plain(value, item.metadata["unit"]))
     except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"{item.name}: {value!r} found, expected {expected(item)}") from None
+        shown = repr(value)
+        if "\n" in shown or len(shown) > _LONGEST:
+            shown = f"{type(value).__name__}"
+        raise ValueError(f"{item.name}: {shown} found, expected {expected(item)}") from None
 
 
 def _plain(value: object, unit: str) -> object:
@@ -185,6 +191,14 @@ def _float(value: object) -> float:
     return number
 
 
+def _str(value: object) -> str:
+    # A unit has a name, and an extension may have a number.
+    if isinstance(value, (str, os.PathLike, int, float)) or hasattr(value, "to_string"):
+        if not hasattr(value, "columns"):
+            return str(value)
+    raise ValueError(value)
+
+
 def _listed(value: object) -> list:
     if isinstance(value, str):
         return [part for part in value.strip("[]() ").replace(",", " ").split() if part]
@@ -192,7 +206,7 @@ def _listed(value: object) -> list:
         return [value]
     parts = []
     for part in value:
-        parts.extend(_listed(part) if isinstance(part, str) else [part])
+        parts.extend(_listed(part) if isinstance(part, (str, list, tuple)) else [part])
     return parts
 
 
@@ -231,7 +245,7 @@ _CONVERT = {
     "bool": _bool,
     "int": _int,
     "float": _float,
-    "str": str,
+    "str": _str,
     "floats": lambda value: tuple(_float(part) for part in _listed(value)),
     "strs": lambda value: tuple(str(part) for part in _listed(value)),
     "conditions": _conditions,

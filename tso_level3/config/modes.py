@@ -8,9 +8,11 @@ import numpy as np
 
 from tso_level3.datatypes import Optics
 
-__all__ = ["Mode", "is_weak_lens", "mode_of"]
+__all__ = ["OTHER", "Mode", "is_weak_lens", "mode_of"]
 
 _LADDER = 12
+#: The mode of what is of none.
+OTHER = "other"
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def mode_of(optics: Optics, fwhm: float, shape: tuple[int, int]) -> Mode:
         size = fwhm / 4.4
         return _scaled("miri", size, 5.0, 16.0, 46.0, 21)
     size = fwhm / 2.5
-    return _scaled("other", size, 5.0, 12.0, 20.0, 21)
+    return _scaled(OTHER, size, 5.0, 12.0, 20.0, 21)
 
 
 def _scaled(name: str, size: float, radius: float, inner: float, outer: float, box: int) -> Mode:

@@ -223,6 +223,12 @@ class Settings:
             raise ValueError(
                 f"out_of_transit: {list(windows)} found, expected pairs of start and end times"
             )
+        for start, end in zip(windows[::2], windows[1::2]) if windows else ():
+            if start > end:
+                raise ValueError(
+                    f"out_of_transit: {start:.10g} to {end:.10g} found, which is reversed, expected"
+                    " the start of a time before its end"
+                )
         if isinstance(self.gain, float) and not 0 < self.gain < float("inf"):
             raise ValueError(f"gain: {self.gain:g} found, expected a number above 0 or a file")
         dq_mask(self.dq_bits)

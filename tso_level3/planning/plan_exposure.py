@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tso_level3.config.modes import Mode, mode_of
+from tso_level3.config.modes import OTHER, Mode, mode_of
 from tso_level3.config.settings import Settings
 from tso_level3.core.measure import marked
 from tso_level3.core.plan import Plan, make_layout
@@ -131,7 +131,12 @@ def first_look(
             if rows_differ(plan, sample.pixels, sample.scale):
                 del sample
                 _, plan = settled("auto")
-    notes = [*geometry.notes, *_foreign(settings, mode), *_distant(plan, found, exposure, settings)]
+    notes = [
+        *geometry.notes,
+        *_foreign(settings, mode),
+        *_cut(plan, settings),
+        *_distant(plan, found, exposure, settings),
+    ]
     return _described(plan, found, mode, notes), wish_of(settings, mode, geometry)
 
 
@@ -139,7 +144,20 @@ def _foreign(settings: Settings, mode: Mode) -> list[str]:
     """Say so where the parameters are those of another observing mode."""
     if settings.for_mode in (None, mode.name):
         return []
-    words = f"for_mode: parameters for {settings.for_mode} found, the exposure is of {mode.name}"
+    known = f"the exposure is of {mode.name}"
+    if mode.name == OTHER:
+        known = "the observing mode of the exposure is not known"
+    words = f"for_mode: parameters for {settings.for_mode} found, {known}"
+    log.warning("%s.", words)
+    return [words]
+
+
+def _cut(plan: Plan, settings: Settings) -> list[str]:
+    """Say so where the subframe that was asked for does not fit."""
+    box, asked = plan.layout.fit, np.broadcast_to(settings.subframe or 0, 2)
+    if box.ny >= asked[0] and box.nx >= asked[1]:
+        return []
+    words = f"subframe: {asked[1]} x {asked[0]} found, {box.nx} x {box.ny} of it are in the frame"
     log.warning("%s.", words)
     return [words]
 
@@ -234,7 +252,7 @@ def _glance(exposure: Exposure, settings: Settings) -> np.ndarray:
         middle[band] = column_median(values.reshape(len(values), -1)).reshape(-1, nx)
     if not np.isfinite(middle).any():
         raise ValueError(
-            f"{exposure.segments[0].name or 'array'}: no good pixel found in {len(pixels.values)} "
-            f"of {exposure.n_int} frames, expected an image of a star"
+            f"{exposure.segments[0].name or 'array'}: no good pixel found in the "
+            f"{len(pixels.values)} frames looked at (of {exposure.n_int}), expected a star's image"
         )
     return middle

@@ -81,6 +81,11 @@ def run(
         There is no star, no good pixel, or a parameter does not fit the exposure.
     """
     began = clock.perf_counter()
+    if settings.out_of_transit is not None:
+        if not np.isfinite(exposure.times.time).any():
+            raise ValueError("out_of_transit: found for frames without times, expected none")
+        # What cannot be is told before the work.
+        counted(exposure.times.time, settings.out_of_transit)
     keep_memory()
     # A few frames are measured sooner than a process has started.
     own = settings.n_workers if executor is None and exposure.n_int > _FEW else 1
@@ -331,6 +336,7 @@ def measure(
     from tso_level3.readers.open import open_exposure
 
     refuse_unknown(overrides, (*(item.name for item in fields_of()), *_ARGUMENTS))
+    _check_arguments(settings, executor, progress)
     angles = angles_in(overrides)
     rest = {name: value for name, value in overrides.items() if name not in angles}
     settings = (settings or Settings()).replace(**rest)
@@ -342,6 +348,18 @@ def measure(
     exposure = open_exposure(source, settings, errors=errors, mask=mask, times=times)
     settings = settings.replace(**in_pixels(angles, exposure.optics.pixel_scale))
     return build(run(exposure, settings, executor=executor, progress=progress), take=True)
+
+
+def _check_arguments(settings: Any, executor: Any, progress: Any) -> None:
+    words = "tso_level3.Settings, or parameters as keywords such as radii=[3, 4]"
+    pool = "a concurrent.futures.Executor; n_workers=4 starts processes"
+    for name, found, good, expected in (
+        ("settings", settings, isinstance(settings, Settings), words),
+        ("executor", executor, hasattr(executor, "map"), pool),
+        ("progress", progress, callable(progress), "a function that makes a progress bar"),
+    ):
+        if found is not None and not good:
+            raise ValueError(f"{name}: {type(found).__name__} found, expected {expected}")
 
 
 @explained

@@ -23,6 +23,8 @@ CLIP, KEPT = 4.0, 0.9989
 _LEAST = 3
 # First differences whose mean is the local slope.
 _SLOPE = 5
+# Beyond so many standard deviations, and twice its neighbours, a difference is a jump.
+_JUMP = 6.0
 
 
 def median(values: np.ndarray) -> float:
@@ -67,7 +69,8 @@ def without_slope(steps: np.ndarray) -> np.ndarray:
     """Take the mean of five off first differences, so that a slope is no part of them.
 
     The ingress of a transit is a slope. The mean of five differences holds only the two values at
-    its ends: it adds a 25th to the variance, which is taken off again.
+    its ends: it adds a 25th to the variance, which is taken off again. A single large difference,
+    as of a transit of few integrations, is no slope: it is not in the mean of its neighbours.
 
     Parameters
     ----------
@@ -85,7 +88,11 @@ def without_slope(steps: np.ndarray) -> np.ndarray:
     if np.isfinite(steps).sum() < 2 * _SLOPE + 2:
         return steps
     half = _SLOPE // 2
-    steps[half:-half] -= np.convolve(steps, np.full(_SLOPE, 1.0 / _SLOPE), "valid")
+    size = np.abs(np.nan_to_num(np.pad(steps, 1)))
+    beside = np.maximum(size[:-2], size[2:])
+    jump = size[1:-1] > np.maximum(_JUMP * robust(steps), 2.0 * beside)
+    slopes = np.where(jump, 0.0, steps)
+    steps[half:-half] -= np.convolve(slopes, np.full(_SLOPE, 1.0 / _SLOPE), "valid")
     steps[:half] = steps[-half:] = np.nan
     steps /= np.sqrt(1.0 + _SLOPE**-2.0)
     return steps
