@@ -21,6 +21,7 @@ from tso_level3.commands.common import (
 )
 from tso_level3.config.settings import Settings, fields_of, from_strings
 from tso_level3.flags import DQ_BITS
+from tso_level3.stpipe.saving import check_plots, save_further
 
 if TYPE_CHECKING:
     import dataclasses
@@ -71,9 +72,6 @@ _METAVARS = {
     "conditions": "KEY=VALUE [...]",
 }
 _NAMED = {"position": "X Y", "gain": "G|FILE", "unit": "UNIT", "out_of_transit": "T0 T1 [...]"}
-
-#: What each of the further products ends in.
-_BESIDE = {"save_catalog": ".ecsv", "save_fits": ".fits", "save_plots": ".png"}
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -171,7 +169,7 @@ def run(args: argparse.Namespace, parser: CommandParser) -> int:
     """
     began = time.perf_counter()
     settings = _settings_of(args, parser)
-    _check_plots(settings)
+    check_plots(settings, "--save-plots")
     output = output_path(args, ".", parser)
     named = not output.is_dir()
     if named:
@@ -189,10 +187,10 @@ def run(args: argparse.Namespace, parser: CommandParser) -> int:
         _check_inputs(output, args.source)
     existed = output.exists()
     model.write(output)
-    others = _write_beside(model, settings, output)
+    others = _write_further(model, settings, output)
     seconds = time.perf_counter() - began
     verb = "replaced" if existed else "wrote"
-    beside = f" and {', '.join(others)}" if others else ""
+    beside = f" and {', '.join(map(str, others))}" if others else ""
     say(f"{verb} {output}{beside}: {_summary(model)}, {seconds:.1f} s")
     return 2 if model.meta.tso_level3.instance["verdict"]["grade"] == "failed" else 0
 
@@ -208,14 +206,6 @@ def _settings_of(args: argparse.Namespace, parser: CommandParser) -> Settings:
         parser.error(str(error))
     values = read_parameters(args.parameters) if args.parameters else {}
     return from_strings(values | given)
-
-
-def _check_plots(settings: Settings) -> None:
-    if settings.save_plots and importlib.util.find_spec("matplotlib") is None:
-        raise ImportError(
-            "--save-plots: matplotlib not found, expected it for plots; "
-            'install it with pip install "tso_level3[report]"'
-        )
 
 
 def _check_form(output: Path) -> None:
@@ -270,29 +260,17 @@ def default_name(source: str | list[str], inputs: list[Mapping[str, Any]]) -> st
     return f"{root}_phot.asdf"
 
 
-def _write_beside(model: TSOLightCurveModel, settings: Settings, output: Path) -> list[str]:
-    """Write what ``save_...`` asks for, under the product's name; answers with the names."""
-    from tso_level3.utils.atomic import replacing
+def _write_further(model: TSOLightCurveModel, settings: Settings, output: Path) -> list[Path]:
+    """Write what ``save_...`` asks for, under the product's name."""
 
-    names = []
-    for field, ending in _BESIDE.items():
+    def path_of(ending: str) -> Path | None:
         path = output.with_suffix(ending)
-        if not getattr(settings, field) or (path == output and field == "save_fits"):
-            continue
-        if path == output:
-            # The light curve itself is to have that name.
-            path = output.with_name(f"{output.stem}_catalog{ending}")
-        if field == "save_catalog":
-            with replacing(path) as temporary:
-                model.to_qtable().write(temporary, format="ascii.ecsv", overwrite=True)
-        elif field == "save_fits":
-            model.to_fits(path)
-        else:
-            from tso_level3.report.plots import light_curve
+        if path != output:
+            return path
+        # The product has that name; a FITS file of it is the product itself.
+        return None if ending == ".fits" else output.with_name(f"{output.stem}_catalog{ending}")
 
-            light_curve(model, path)
-        names.append(str(path))
-    return names
+    return save_further(model, settings, path_of)
 
 
 def _summary(model: TSOLightCurveModel) -> str:

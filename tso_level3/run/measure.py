@@ -355,7 +355,7 @@ def _check_arguments(settings: Any, executor: Any, progress: Any) -> None:
     pool = "a concurrent.futures.Executor; n_workers=4 starts processes"
     for name, found, good, expected in (
         ("settings", settings, isinstance(settings, Settings), words),
-        ("executor", executor, hasattr(executor, "map"), pool),
+        ("executor", executor, hasattr(executor, "submit"), pool),
         ("progress", progress, callable(progress), "a function that makes a progress bar"),
     ):
         if found is not None and not good:

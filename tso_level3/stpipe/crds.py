@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -46,6 +47,9 @@ PAUSE = 300.0
 
 _failed: dict[tuple, float] = {}
 
+# The bounds on waiting are states of the process: one thread asks at a time.
+_asking = threading.RLock()
+
 
 def is_set_up() -> bool:
     """Tell whether somebody has set up CRDS here.
@@ -80,11 +84,11 @@ def ask(what: str, question: Callable[[], Any], otherwise: Any) -> Any:
     if not is_set_up():
         log.debug("CRDS is not set up; going on without %s", what)
         return otherwise
-    here = _setup()
-    if time.monotonic() - _failed.get(here, -PAUSE) < PAUSE:
-        log.debug("CRDS did not answer a short while ago; going on without %s", what)
-        return otherwise
-    with _patience():
+    with _asking, _patience():
+        here = _setup()
+        if time.monotonic() - _failed.get(here, -PAUSE) < PAUSE:
+            log.debug("CRDS did not answer a short while ago; going on without %s", what)
+            return otherwise
         try:
             info = heavy_client.get_config_info(_OBSERVATORY)
         except (SystemExit, CrdsError, OSError) as error:

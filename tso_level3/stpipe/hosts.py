@@ -1,4 +1,4 @@
-"""Which step runs ours, and where its log goes."""
+"""Finds the step that runs ours as its hook, and sends our log where that step's goes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from types import FrameType
 
 from stpipe import Step, _log
 
-__all__ = ["heard", "host_of", "is_strun"]
+from tso_level3.utils.threads import shared
+
+__all__ = ["host_of", "is_strun", "logging_like_host"]
 
 
 def host_of(step: Step, frame: FrameType | None) -> Step | None:
@@ -50,14 +52,15 @@ def is_strun() -> bool:
     return getattr(main, "__module__", "") == "stpipe._cli.strun"
 
 
+@shared
 @contextmanager
-def heard() -> Iterator[None]:
-    """Send this package's lines where a host sends its own; it does not know their name.
+def logging_like_host() -> Iterator[None]:
+    """Send this package's log where a host sends its own; the host does not know the logger.
 
     Yields
     ------
     None
-        While the lines are heard.
+        While the log goes there.
     """
     applied, logger = _log.LogConfig.applied, logging.getLogger("tso_level3")
     handlers = [] if applied is None else applied.handlers

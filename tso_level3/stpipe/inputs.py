@@ -7,16 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from stdatamodels.jwst.datamodels import GainModel, JwstDataModel
+from stdatamodels.jwst.datamodels import JwstDataModel
 
 from tso_level3.readers.errors import InputError
 from tso_level3.readers.fits.cards import value
 from tso_level3.readers.fits.scan import scan
-from tso_level3.readers.listings import files_of, is_pattern
+from tso_level3.readers.listings import association_members, files_of, is_pattern
 
 __all__ = [
-    "cut_to_subarray",
     "exposures_of",
     "filename_of",
     "first_member",
@@ -71,12 +69,14 @@ def first_member(source: Any) -> Any:
     Returns
     -------
     object
-        A path, a model or what was given; None for an association without a member.
+        A path, a model or what was given; None for an association without a science member.
     """
     if isinstance(source, Mapping):
-        members = source.get("products", [{}])[0].get("members", [])
-        names = [item["expname"] for item in members if item.get("exptype") == "science"]
-        return names[0] if names else None
+        try:
+            first = association_members(source, Path(), "association")[0]
+        except InputError:
+            return None
+        return str(first) if isinstance(first, Path) else first
     if isinstance(source, (list, tuple)) and source:
         return first_member(source[0])
     return source
@@ -183,9 +183,9 @@ def root_name(source: Any, inputs: Sequence[Mapping]) -> str | None:
     if isinstance(source, (str, Path)) and str(source).lower().endswith(".json"):
         table = json.loads(Path(source).read_text())
     if isinstance(table, Mapping):
-        name = table.get("products", [{}])[0].get("name")
-        if name:
-            return f"{name}.asdf"
+        products = table.get("products") or [{}]
+        if products[0].get("name"):
+            return f"{products[0]['name']}.asdf"
     name = filename_of(source)
     if name is not None and is_pattern(name):
         # What a pattern finds first need not be an image.
@@ -204,39 +204,3 @@ def _bare(name: str) -> str:
     while path.suffix.lower() in _ENDINGS:
         path = path.with_suffix("")
     return f"{path}.asdf"
-
-
-def cut_to_subarray(gain: GainModel, parameters: Mapping[str, Any]) -> np.ndarray:
-    """Cut the pixels of a subarray out of a gain reference.
-
-    Parameters
-    ----------
-    gain : GainModel
-        The reference, of a full frame or not.
-    parameters : mapping
-        The flat metadata of the exposure.
-
-    Returns
-    -------
-    ndarray, (ny, nx)
-        The gain [electron/DN].
-
-    Raises
-    ------
-    ValueError
-        The reference does not cover the subarray.
-    """
-    data = np.array(gain.data, dtype=float)
-    corner = gain.meta.subarray
-    spans = []
-    for axis, origin in (("y", corner.ystart), ("x", corner.xstart)):
-        start = int(parameters.get(f"meta.subarray.{axis}start") or 1) - int(origin or 1)
-        size = parameters.get(f"meta.subarray.{axis}size")
-        stop = start + int(size) if size else None
-        if start < 0 or (stop is not None and stop > data.shape[len(spans)]):
-            raise ValueError(
-                f"{gain.meta.filename}: a gain of {data.shape[1]} x {data.shape[0]} pixels found,"
-                f" expected one that covers the subarray {parameters.get('meta.subarray.name')}"
-            )
-        spans.append(slice(start, stop))
-    return data[tuple(spans)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from stdatamodels import filetype
 from stdatamodels.jwst import datamodels
 from stdatamodels.jwst.datamodels import JwstDataModel
 
+from tso_level3.readers.listings import association_members
 from tso_level3.stpipe.crds import CrdsOptional
 from tso_level3.stpipe.errors import OneSentence, StepError, in_one_sentence
 from tso_level3.stpipe.inputs import filename_of, first_member, joined, root_name
+from tso_level3.stpipe.saving import save_table
 from tso_level3.stpipe.step import TSOPhotometryStep
-from tso_level3.utils.atomic import replacing
 
 __all__ = ["TSOLevel3Pipeline"]
 
@@ -139,33 +141,34 @@ class TSOLevel3Pipeline(CrdsOptional, OneSentence, Tso3Pipeline):
         catalog = self.make_output_path(suffix="phot", ext="ecsv")
         table = self.tso_photometry.catalog
         table.meta["number_of_integrations"] = len(table)
-        with replacing(catalog) as temporary:
-            table.write(temporary, format="ascii.ecsv", overwrite=True)
+        save_table(table, catalog)
         log.info("Writing Level 3 photometry catalog %s", catalog)
 
-    def _flag_outliers(self, source: str | Path | JwstDataModel) -> str | JwstDataModel:
-        """Flag outliers in one segment; give back the file of the result, else the model."""
-        given = isinstance(source, JwstDataModel)
-        if given:
-            cube = source.copy() if self.parent is None else source
-        else:
-            cube = datamodels.open(source)
-        if cube.data.ndim < 3:
-            log.warning("%s: one image; outlier_detection is skipped", filename_of(source))
-            return source
-        log.debug("Performing outlier detection on %s ...", filename_of(source))
-        cube = self.outlier_detection.run(cube)
-        if cube.meta.cal_step.outlier_detection != "COMPLETE":
-            return cube if given else source
-        name = cube.meta.filename
-        if not name:
-            return cube
-        if self.asn_id is not None:
-            # so that the id is not in the name twice
-            name = name.replace(f"_{self.asn_id}", "")
-        path = self.save_model(cube, output_file=name, suffix="crfints", asn_id=self.asn_id)
-        # From the file again: the memory of one segment is enough for any number of them.
-        cube.close()
+    def _flag_outliers(self, source: str | Path | JwstDataModel) -> str | Path | JwstDataModel:
+        """Flag outliers in one segment; return the file of the result, else the model."""
+        with ExitStack() as stack:
+            given = isinstance(source, JwstDataModel)
+            cube = source if given else stack.enter_context(datamodels.open(source))
+            if cube.data.ndim < 3:
+                log.warning("%s: one image; outlier_detection is skipped", filename_of(source))
+                return source
+            if given and self.parent is None:
+                cube = cube.copy()
+            log.debug("Performing outlier detection on %s ...", filename_of(source))
+            flagged = self.outlier_detection.run(cube)
+            name = flagged.meta.filename
+            if given and not (name and _complete(flagged)):
+                return flagged
+            # From the file again: the memory of one segment is enough for any number of them.
+            with flagged:
+                if not _complete(flagged):
+                    return source
+                if self.asn_id is not None:
+                    # so that the id is not in the name twice
+                    name = name.replace(f"_{self.asn_id}", "")
+                path = self.save_model(
+                    flagged, output_file=name, suffix="crfints", asn_id=self.asn_id
+                )
         return str(Path(path).resolve())
 
     def _precache_references(self, input_file: Any) -> None:
@@ -207,23 +210,21 @@ class TSOLevel3Pipeline(CrdsOptional, OneSentence, Tso3Pipeline):
             table = Path(source).name
             source = self.load_as_level3_asn(source)
         if isinstance(source, Mapping):
-            product = source["products"][0]
+            members = association_members(source, Path(), table or "association")
             sources = [
-                self.make_input_path(str(item["expname"]))
-                for item in product["members"]
-                if item["exptype"].lower() == "science"
+                self.make_input_path(str(item)) if isinstance(item, Path) else item
+                for item in members
             ]
-            if not sources:
-                raise ValueError(
-                    f"{product['name']}: no science member found, expected one or more"
-                )
-            return _Members(
-                sources, product["name"], source.get("asn_id"), source.get("asn_pool"), table
-            )
+            product = source["products"][0].get("name")
+            return _Members(sources, product, source.get("asn_id"), source.get("asn_pool"), table)
         if isinstance(source, JwstDataModel):
             source = [source]
         asn = getattr(source, "asn_table", None) or getattr(source, "asn", None) or {}
         return _Members(source, root_name(source, ()), asn.get("asn_id"))
+
+
+def _complete(model: JwstDataModel) -> bool:
+    return model.meta.cal_step.outlier_detection == "COMPLETE"
 
 
 def _each(sources: Any) -> Iterator[str | JwstDataModel]:

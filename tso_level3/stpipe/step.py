@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import sys
 import time
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jwst.tso_photometry import TSOPhotometryStep as JwstTSOPhotometryStep
-from stdatamodels.jwst.datamodels import GainModel
 from stpipe import Step
 
 from tso_level3.config.settings import Settings, fields_of, from_strings, spec_text
@@ -29,9 +27,8 @@ from tso_level3.stpipe.errors import (
     in_one_sentence,
     plain_values,
 )
-from tso_level3.stpipe.hosts import heard, host_of
+from tso_level3.stpipe.hosts import host_of, logging_like_host
 from tso_level3.stpipe.inputs import (
-    cut_to_subarray,
     exposures_of,
     filename_of,
     first_member,
@@ -39,7 +36,7 @@ from tso_level3.stpipe.inputs import (
     root_name,
     unit_of_file,
 )
-from tso_level3.utils.atomic import replacing
+from tso_level3.stpipe.saving import check_plots, save_further
 from tso_level3.utils.progress import progress
 
 if TYPE_CHECKING:
@@ -105,7 +102,7 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
         """
         self._host = host_of(self, sys._getframe(1))
         try:
-            with heard():
+            with logging_like_host():
                 return super().run(*args)
         finally:
             self._host = None
@@ -137,7 +134,7 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
                     input_data = joined(input_data, *others)
             model = self._measure(input_data)
             if self.parent is None or getattr(self.parent, "takes_light_curve", False):
-                self._save_others(model)
+                self._save_further(model)
                 return model
             self._save(model, input_data)
             return for_stacking(self.catalog)
@@ -172,11 +169,7 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
         begun = time.perf_counter()
         settings = self.settings()
         with in_one_sentence():
-            if settings.save_plots and importlib.util.find_spec("matplotlib") is None:
-                raise ImportError(
-                    "save_plots: matplotlib not found, expected it for plots;"
-                    " install tso_level3[report]"
-                )
+            check_plots(settings)
             source = self._located(source)
             exposure = open_exposure(source, settings, gain=self._gain(source, settings))
             model = product.build(run(exposure, settings, progress=progress), take=True)
@@ -195,8 +188,8 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
             return [self._located(item) if isinstance(item, str) else item for item in source]
         return source
 
-    def _gain(self, source: Any, settings: Settings) -> np.ndarray | None:
-        """Gain [electron/DN] of the frame's pixels, where the data need one that CRDS has."""
+    def _gain(self, source: Any, settings: Settings) -> Any:
+        """Find the gain reference in CRDS, where the data need one."""
         if settings.gain is not None:
             return None
         first = first_member(source)
@@ -211,35 +204,19 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
             return None
         if settings.unit is None and parameters.get("meta.bunit_data") != "DN/s":
             return None
-        found = self.find_reference(first, "gain")
-        if found is None:
-            return None
-        with GainModel(found) as gain:
-            return cut_to_subarray(gain, parameters)
+        return self.find_reference(first, "gain")
 
     # What is written
 
     def _save(self, model: TSOLightCurveModel, source: Any) -> None:
         """Save as the part of another step, whose own naming is for its own product."""
         self.finalize_result(model, self._reference_files_used)
-        self._save_others(model, source)
-        path = self._path("asdf", source)
+        self._save_further(model, source)
+        path = self._path(".asdf", source)
         log.info("Saved model in %s", model.save(path))
 
-    def _save_others(self, model: TSOLightCurveModel, source: Any = None) -> None:
-        if self.save_catalog:
-            path = self._path("ecsv", source)
-            with replacing(path) as temporary:
-                self.catalog.write(temporary, format="ascii.ecsv", overwrite=True)
-            log.info("Wrote TSO photometry catalog: %s", path)
-        if self.save_fits:
-            log.info("Wrote light curve: %s", model.to_fits(self._path("fits", source)))
-        if self.save_plots:
-            from tso_level3.report.plots import light_curve
-
-            path = self._path("png", source)
-            light_curve(model, path)
-            log.info("Wrote plot: %s", path)
+    def _save_further(self, model: TSOLightCurveModel, source: Any = None) -> None:
+        save_further(model, self, lambda ending: self._path(ending, source), self.catalog)
 
     def _path(self, ending: str, source: Any) -> str:
         """Name a file, in the folder of the outermost step that has one."""

@@ -1,41 +1,71 @@
-"""Number of threads that linear algebra uses."""
+"""Contexts that change the state of the whole process, for use from several threads."""
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING
 
 from threadpoolctl import threadpool_limits
 
-__all__ = ["one_thread"]
+if TYPE_CHECKING:
+    from contextlib import _GeneratorContextManager
 
-_lock = threading.Lock()
-_limits: list[threadpool_limits] = []
-_inside = 0
+__all__ = ["one_thread", "shared"]
 
 
+def shared(
+    make: Callable[[], AbstractContextManager[object]],
+) -> Callable[[], _GeneratorContextManager[None]]:
+    """Make a context that the first thread enters and the last one leaves.
+
+    Parameters
+    ----------
+    make : callable
+        Returns the context, which changes state of the process and restores it.
+
+    Returns
+    -------
+    callable
+        Returns a context: the first that is entered enters the one of ``make``, and the last that
+        is left, in whatever thread, leaves it.
+    """
+    lock = threading.Lock()
+    entered: list[AbstractContextManager[object]] = []
+    inside = 0
+
+    @contextmanager
+    @functools.wraps(make)
+    def context() -> Iterator[None]:
+        nonlocal inside
+        with lock:
+            if not inside:
+                first = make()
+                first.__enter__()
+                entered.append(first)
+            inside += 1
+        try:
+            yield
+        finally:
+            with lock:
+                inside -= 1
+                if not inside:
+                    entered.pop().__exit__(None, None, None)
+
+    return context
+
+
+@shared
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Limit linear algebra to one thread while the context lasts.
-
-    The limit belongs to the process, not to the thread: the first context sets it, and the last
-    one that ends, in whatever thread, lifts it.
+    """Limit linear algebra to one thread while the context lasts, in all threads.
 
     Yields
     ------
     None
         Nothing.
     """
-    global _inside
-    with _lock:
-        if not _inside:
-            _limits.append(threadpool_limits(limits=1))
-        _inside += 1
-    try:
+    with threadpool_limits(limits=1):
         yield
-    finally:
-        with _lock:
-            _inside -= 1
-            if not _inside:
-                _limits.pop().restore_original_limits()
