@@ -170,4 +170,5 @@ def cut_scale(segment: Segment, box: Box) -> float | np.ndarray:
     float or ndarray, (ny, nx)
         The factor.
     """
-    return segment.scale[box.slices] if np.ndim(segment.scale) else float(segment.scale)
+    scale = segment.scale
+    return scale[box.slices] if isinstance(scale, np.ndarray) else float(scale)

@@ -132,6 +132,7 @@ def _measure_all(
                 whole = Measurement.room(part, exposure.n_int)
             whole.put(batches[place].first, part)
             tick(len(part.flags))
+    assert whole is not None, "an exposure has frames"
     return whole
 
 

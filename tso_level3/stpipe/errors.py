@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jwst.stpipe.core import JwstStep
@@ -15,6 +15,11 @@ from stpipe.exceptions import StpipeExitException, ValidationError
 from tso_level3.config.fields import nearest
 from tso_level3.config.settings import fields_of, from_strings
 from tso_level3.stpipe.hosts import is_strun
+
+if TYPE_CHECKING:
+    from stpipe import Pipeline as Base
+else:
+    Base = object
 
 __all__ = [
     "OneSentence",
@@ -84,7 +89,7 @@ def _sentence(error: Exception) -> str:
 
 
 def check_parameters(values: Mapping[str, object]) -> None:
-    """Check parameters before stpipe does, whose answer is a page of help.
+    """Check parameters before stpipe does, which prints a page of help.
 
     Parameters
     ----------
@@ -102,7 +107,7 @@ def check_parameters(values: Mapping[str, object]) -> None:
 
 
 def check_known(given: Iterable[str], known: Iterable[str]) -> None:
-    """See that a step has the parameters that are given to it, before stpipe says "extra value".
+    """Check that a step has the parameters that are given to it, before stpipe does.
 
     Parameters
     ----------
@@ -124,7 +129,7 @@ def check_known(given: Iterable[str], known: Iterable[str]) -> None:
 
 
 def plain_values(values: Mapping[str, object]) -> dict[str, object]:
-    """Bring parameters into forms that stpipe's validation takes.
+    """Convert parameters to forms that stpipe's validation accepts.
 
     Parameters
     ----------
@@ -151,7 +156,7 @@ def plain_values(values: Mapping[str, object]) -> dict[str, object]:
 
 
 class _ParametersAtDebug(logging.Filter):
-    """Takes the list of all parameters that stpipe logs at INFO for one of DEBUG."""
+    """Lowers stpipe's list of all parameters from INFO to DEBUG."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno == logging.INFO and str(record.msg).startswith("Step %s parameters are"):
@@ -188,8 +193,8 @@ def _one_last_line() -> Iterator[None]:
         raise SystemExit(1) from None
 
 
-class OneSentence:
-    """Makes a step or a pipeline say what is wrong with its parameters, and be heard in the log."""
+class OneSentence(Base):
+    """Reports wrong parameters of a step or a pipeline in one sentence, and logs its lines."""
 
     #: Sections of a pipeline's configuration that hold parameters of the measurement.
     measuring_steps: tuple[str, ...] = ()

@@ -60,6 +60,8 @@ class TSOLevel3Pipeline(CrdsOptional, OneSentence, Tso3Pipeline):
 
     measuring_steps = ("tso_photometry",)
 
+    output_file: str | None
+
     #: Tells the photometry step that its model, not a table, is wanted.
     takes_light_curve = True
 
@@ -148,7 +150,7 @@ class TSOLevel3Pipeline(CrdsOptional, OneSentence, Tso3Pipeline):
         """Flag outliers in one segment; return the file of the result, else the model."""
         with ExitStack() as stack:
             given = isinstance(source, JwstDataModel)
-            cube = source if given else stack.enter_context(datamodels.open(source))
+            cube: Any = source if given else stack.enter_context(datamodels.open(source))
             if cube.data.ndim < 3:
                 log.warning("%s: one image; outlier_detection is skipped", filename_of(source))
                 return source

@@ -77,6 +77,8 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
 
     reference_file_types = ["gain"]
 
+    _input_filename: str | None
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._host: Step | None = None
         #: The table of the official product, of the latest run; None where nothing needs it.
