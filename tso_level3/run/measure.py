@@ -1,4 +1,4 @@
-"""From an exposure to a result: first look, plan, chunks, ordered merge, judgement."""
+"""Measures an exposure: plan, measurement of all integrations, judgement, result."""
 
 from __future__ import annotations
 
@@ -62,19 +62,19 @@ def run(
     Parameters
     ----------
     exposure : Exposure
-        The frames, as `tso_level3.readers.open.open_exposure` answers.
+        The frames, as `tso_level3.readers.open.open_exposure` returns them.
     settings : Settings
         The parameters.
     executor : concurrent.futures.Executor, optional
-        Where batches are measured; by default here, or in ``settings.n_workers`` processes.
+        Where batches are measured; by default in ``settings.n_workers`` processes.
     progress : callable, optional
-        Called with a title and a number of frames; answers with an object with ``update(n)``
-        and ``close()``, such as a progress bar.
+        Called with a title and a number of frames; returns an object with ``update(n)`` and
+        ``close()``, such as a progress bar.
 
     Returns
     -------
     Result
-        Tables, images and what was settled.
+        Tables, images and the record of the run.
 
     Raises
     ------
@@ -85,20 +85,20 @@ def run(
     if settings.out_of_transit is not None:
         if not np.isfinite(exposure.times.time).any():
             raise ValueError("out_of_transit: found for frames without times, expected none")
-        # What cannot be is told before the work.
+        # An error in the windows is raised before the measurement.
         counted(exposure.times.time, settings.out_of_transit)
     keep_memory()
-    # A few frames are measured sooner than a process has started.
+    # A few frames are measured before a process has started.
     own = settings.n_workers if executor is None and exposure.n_int > _FEW else 1
     # The workers start while the plan is made.
     with worker_pool(own, modules=MODULES) as pool:
-        plan, wish = first_look(exposure, settings, progress=progress)
+        plan, preference = first_look(exposure, settings, progress=progress)
         plan, groups = with_directions(with_enclosed(plan, settings), exposure, settings)
         looked = clock.perf_counter()
         found = _measure_all(exposure, plan, settings, executor or pool, progress)
         measured = clock.perf_counter()
     found, plan = with_smooth_sky(found, plan, exposure.times.time, settings)
-    choice = judge(found, plan, exposure.times.time, wish, settings.out_of_transit)
+    choice = judge(found, plan, exposure.times.time, preference, settings.out_of_transit)
     log.info(
         "First look %.2f s, %d integrations %.2f s.",
         looked - began,
@@ -317,8 +317,8 @@ def measure(
     executor : concurrent.futures.Executor, optional
         Where batches of frames are measured.
     progress : callable, optional
-        Called with a title and a number of frames; answers with an object with ``update(n)``
-        and ``close()``.
+        Called with a title and a number of frames; returns an object with ``update(n)`` and
+        ``close()``.
     errors, mask : array, optional
         For arrays: standard errors, and True where a pixel is bad, in the shape of the array.
     times : array or astropy Time, optional
