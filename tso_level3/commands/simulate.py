@@ -1,4 +1,4 @@
-"""The command ``simulate``: a synthetic exposure as level-2 files."""
+"""The command ``simulate``: writes a synthetic exposure as level-2 files."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ examples:
 """,
 }
 
-#: Fields of `Simulation` that are options of their own, and what they are.
+#: Fields of `Simulation` that have an option of their own, and their help.
 IMPORTANT = {
     "n_int": "number of integrations; by default as many as make 5 million pixels",
     "segments": "number of files the exposure is cut into",
-    "flux": "electrons of the star in an integration",
+    "flux": "electrons of the star per integration",
     "background": "sky [electron per pixel and integration]",
     "transit_depth": "squared ratio of the radii; 0: no transit",
     "transit_duration": "from first to fourth contact [h]; by default half of the exposure",
     "jitter": "rms of the pointing [pix]",
-    "cosmic_rays": "mean number of hits left in an integration",
-    "ngroups": "groups in an integration, which set its length; by default what fills the hours",
+    "cosmic_rays": "mean number of hits left per integration",
+    "ngroups": "groups per integration, which set its length; by default what fills the hours",
     "unit": "MJy/sr or DN/s",
-    "seed": "of everything random",
+    "seed": "seed of the random numbers",
 }
 
-# Fields that are lists, and how many numbers each of their items has.
+# Fields that are lists, and the number of values in each of their items.
 _LISTS = {"companions": 3, "bad_pixels": 2, "jumps": 3, "antenna_moves": 4}
 
 
@@ -90,7 +90,7 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def run(args: argparse.Namespace, parser: CommandParser) -> None:
-    """Write the exposure, and say where.
+    """Write the exposure, and print the names of its files.
 
     Parameters
     ----------

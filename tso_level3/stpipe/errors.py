@@ -40,7 +40,7 @@ class StepError(StpipeExitException, ValueError):
     Parameters
     ----------
     sentence : str
-        What was found where, and what was expected.
+        The message.
     """
 
     def __init__(self, sentence: str) -> None:
@@ -52,7 +52,7 @@ class StepError(StpipeExitException, ValueError):
 
 
 class StepFileError(StepError, OSError):
-    """The same for a file that cannot be read or written."""
+    """A file cannot be read or written; the text is one sentence."""
 
 
 @contextmanager
@@ -166,7 +166,7 @@ class _ParametersAtDebug(logging.Filter):
 
 @contextmanager
 def _parameters_at_debug() -> Iterator[None]:
-    """Keep fifty lines of parameters from a terminal; the product and ``cal_logs`` have them."""
+    """Keep fifty lines of parameters from a terminal; they are in the product too."""
     logger, demotion = logging.getLogger("stpipe.step"), _ParametersAtDebug()
     logger.addFilter(demotion)
     try:
@@ -176,8 +176,8 @@ def _parameters_at_debug() -> Iterator[None]:
 
 
 @contextmanager
-def _one_last_line() -> Iterator[None]:
-    """End `strun` with one sentence, where it would print a box or a traceback."""
+def _exit_with_sentence() -> Iterator[None]:
+    """End `strun` with one sentence in place of a traceback."""
     try:
         yield
     except KeyboardInterrupt:
@@ -201,7 +201,7 @@ class OneSentence(Base):
 
     @staticmethod
     def get_stpipe_loggers() -> tuple[str, ...]:
-        """Name the loggers whose lines reach the terminal and ``cal_logs``.
+        """Return the names of the loggers that reach the terminal and ``cal_logs``.
 
         Returns
         -------
@@ -211,7 +211,7 @@ class OneSentence(Base):
         return (*JwstStep.get_stpipe_loggers(), "tso_level3")
 
     def run(self, *args: Any) -> Any:
-        """Run; parameters are logged at DEBUG, and in `strun` the last line is the error.
+        """Run, with parameters logged at DEBUG; in `strun` an error is the last line.
 
         Parameters
         ----------
@@ -229,9 +229,9 @@ class OneSentence(Base):
             In `strun`, in the place of an error.
         """
         whole = self.parent is None and getattr(self, "_host", None) is None
-        # stpipe's debugger wants the error itself.
+        # The debugger of stpipe needs the error itself.
         ends = whole and is_strun() and "--debug" not in sys.argv
-        with _one_last_line() if ends else nullcontext(), _parameters_at_debug():
+        with _exit_with_sentence() if ends else nullcontext(), _parameters_at_debug():
             return super().run(*args)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The level-3 pipeline: outliers segment by segment, then one measurement of the whole exposure."""
+"""The level-3 pipeline: flags outliers in each segment, then measures the whole exposure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _IMAGING = {"NRC_TSIMAGE", "MIR_IMAGE", "NRC_IMAGE", "NIS_IMAGE", "FGS_IMAGE"}
 
 @dataclass(frozen=True)
 class _Members:
-    """The science members of an association, or what stands for one."""
+    """The science members of an association or of another input."""
 
     sources: Any
     product: str | None
@@ -48,7 +48,7 @@ class TSOLevel3Pipeline(CrdsOptional, OneSentence, Tso3Pipeline):
 
     For imaging, outliers are flagged in each segment (``crfints``), and then all segments are
     measured together: ``<product>_phot.asdf``, and ``<product>_phot.ecsv`` in the form of the
-    official product. Spectroscopy goes the way of ``calwebb_tso3``.
+    official product. Spectroscopy is processed by ``calwebb_tso3``.
     """
 
     class_alias = "tso_level3"
@@ -62,12 +62,12 @@ class TSOLevel3Pipeline(CrdsOptional, OneSentence, Tso3Pipeline):
 
     output_file: str | None
 
-    #: Tells the photometry step that its model, not a table, is wanted.
+    #: The photometry step returns its model, not a table.
     takes_light_curve = True
 
     @classmethod
     def get_config_reftype(cls) -> str:
-        """Name the CRDS type of the parameter reference: that of the pipeline whose place it takes.
+        """Return the CRDS type of the parameter reference: that of the official pipeline.
 
         Returns
         -------
@@ -95,7 +95,7 @@ class TSOLevel3Pipeline(CrdsOptional, OneSentence, Tso3Pipeline):
             if others:
                 input_data = self._listed(input_data, *others)
             members = self._members(input_data)
-            parameters, _ = self._get_crds_parameters(_speaker(members.sources))
+            parameters, _ = self._get_crds_parameters(_first(members.sources))
             if not _is_tso(parameters):
                 raise StepError(
                     f"{filename_of(members.sources) or 'input'}: exposure type"
@@ -115,13 +115,13 @@ class TSOLevel3Pipeline(CrdsOptional, OneSentence, Tso3Pipeline):
         with in_one_sentence():
             self._process_imaging(members)
         log.info("... ending tso_level3")
-        # Nothing to return, as in calwebb_tso3: the products are saved.
+        # As calwebb_tso3: the products are saved, not returned.
         return None
 
     def _process_imaging(self, members: _Members) -> None:
         if self.output_file is None:
             self.output_file = members.product
-        # outlier_detection looks both up
+        # outlier_detection reads both
         self.asn_id = members.asn_id
         self.outlier_detection.mode = "tso"
         self.outlier_detection.save_model = invariant_filename(self.outlier_detection.save_model)
@@ -161,12 +161,12 @@ class TSOLevel3Pipeline(CrdsOptional, OneSentence, Tso3Pipeline):
             name = flagged.meta.filename
             if given and not (name and _complete(flagged)):
                 return flagged
-            # From the file again: the memory of one segment is enough for any number of them.
+            # The file is read again later: memory holds one segment at a time.
             with flagged:
                 if not _complete(flagged):
                     return source
                 if self.asn_id is not None:
-                    # so that the id is not in the name twice
+                    # Otherwise the id is in the name twice.
                     name = name.replace(f"_{self.asn_id}", "")
                 path = self.save_model(
                     flagged, output_file=name, suffix="crfints", asn_id=self.asn_id
@@ -174,7 +174,7 @@ class TSOLevel3Pipeline(CrdsOptional, OneSentence, Tso3Pipeline):
         return str(Path(path).resolve())
 
     def _precache_references(self, input_file: Any) -> None:
-        """Fetch reference files ahead; imaging needs none but a gain, which its step asks for."""
+        """Fetch reference files ahead; imaging needs a gain alone, which its step asks for."""
         try:
             parameters, _ = self._get_crds_parameters(first_member(input_file))
         except (OSError, TypeError, ValueError):
@@ -183,7 +183,7 @@ class TSOLevel3Pipeline(CrdsOptional, OneSentence, Tso3Pipeline):
             super()._precache_references(input_file)
 
     def _listed(self, *inputs: Any) -> list:
-        """Take several ``calints``; each file is looked for before the work begins."""
+        """Join several ``calints``; check that each file exists before the measurement."""
         out = []
         for item in joined(*inputs):
             if isinstance(item, (str, Path)):
@@ -243,7 +243,7 @@ def _listed(sources: Any) -> list:
     return list(_each(sources))
 
 
-def _speaker(sources: Any) -> Any:
+def _first(sources: Any) -> Any:
     return first_member(sources) if isinstance(sources, list) else sources
 
 
@@ -253,7 +253,7 @@ def _is_imaging(parameters: Mapping[str, Any]) -> bool:
 
 
 def _is_tso(parameters: Mapping[str, Any]) -> bool:
-    """The rule of `jwst.lib.pipe_utils.is_tso`, for metadata that were read without the model."""
+    """Apply the rule of `jwst.lib.pipe_utils.is_tso` to metadata read without the model."""
     n_int = parameters.get("meta.exposure.nints")
     if n_int is not None and n_int < 2:
         return False

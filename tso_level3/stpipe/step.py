@@ -1,4 +1,4 @@
-"""The step of the JWST calibration pipeline: parameters in, the exposure measured, product out."""
+"""The photometry step for the JWST calibration pipeline."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ log = logging.getLogger(__name__)
 
 
 def _spec() -> str:
-    """The parameters of `Settings`, and where this step saves what."""
+    """Return the specification of parameters: fields of `Settings`, and names of files."""
     text = spec_text()
     for item in fields_of():
         if item.metadata["kind"] == "any":
-            # a number or a text; configobj calls that "pass"
+            # A number or a text: "pass" of configobj.
             text = text.replace(f"{item.name} = string(", f"{item.name} = pass(")
     return text + (
         "output_ext = string(default='.asdf')  # Ending of the product's file\n"
@@ -81,7 +81,7 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._host: Step | None = None
-        #: The table of the official product, of the latest run; None where nothing needs it.
+        #: The table of the official product, of the latest run; None where it is not needed.
         self.catalog: QTable | None = None
         check_known(kwargs, self.load_spec_file())
         with in_one_sentence(logged=True):
@@ -95,12 +95,12 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
         Parameters
         ----------
         *args
-            The input, and what else a host hands to its hooks.
+            The input, and further arguments of a hook.
 
         Returns
         -------
         TSOLightCurveModel, QTable or None
-            By the part it plays: alone, inside a pipeline, or as a hook.
+            The product alone, the table inside a pipeline, None as a hook.
         """
         self._host = host_of(self, sys._getframe(1))
         try:
@@ -117,8 +117,7 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
         input_data : str, path, model, array, or a list of them
             What `tso_level3.measure` takes; it is not changed.
         *others
-            Further inputs of the same exposure, as `strun` hands them on; those of a host are
-            ignored.
+            Further inputs of the same exposure, from `strun`; those of a hook are ignored.
 
         Returns
         -------
@@ -144,12 +143,12 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
             try:
                 self._save(self._measure(exposure), exposure)
             except StepError as error:
-                # The host's product is worth more than ours.
+                # The host goes on without our product.
                 log.error("No light curve from the hook of %s: %s", self._host.name, error)
         return None
 
     def settings(self) -> Settings:
-        """Give the parameters in effect.
+        """Return the parameters in effect.
 
         Returns
         -------
@@ -183,7 +182,7 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
         return model
 
     def _located(self, source: Any) -> Any:
-        """Find files where ``input_dir`` says."""
+        """Add ``input_dir`` to the names of files."""
         if isinstance(source, str):
             return self.make_input_path(source)
         if isinstance(source, (list, tuple)):
@@ -197,7 +196,7 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
         first = first_member(source)
         if settings.unit is not None and normal_unit(settings.unit) != "DN/s":
             return None
-        # To read all metadata takes a quarter of a second, and few data are in DN/s.
+        # Reading all metadata takes a quarter of a second, and few data are in DN/s.
         if settings.unit is None and unit_of_file(first) not in (None, "DN/s"):
             return None
         try:
@@ -211,7 +210,7 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
     # What is written
 
     def _save(self, model: TSOLightCurveModel, source: Any) -> None:
-        """Save as the part of another step, whose own naming is for its own product."""
+        """Save inside another step, under a name of its own."""
         self.finalize_result(model, self._reference_files_used)
         self._save_further(model, source)
         path = self._path(".asdf", source)
@@ -221,7 +220,7 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
         save_further(model, self, lambda ending: self._path(ending, source), self.catalog)
 
     def _path(self, ending: str, source: Any) -> str:
-        """Name a file, in the folder of the outermost step that has one."""
+        """Return the path of a file, in the folder of the outermost step that has one."""
         base = self.output_file
         if base is None and source is not None:
             base = filename_of(source)
@@ -233,7 +232,7 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
 
 
 def _unpacked(value: object) -> object:
-    """Take a list or an array out of the list that the specification puts around it."""
+    """Remove the list that the specification puts around a list or an array."""
     if isinstance(value, list) and len(value) == 1 and np.ndim(value[0]) == 1:
         return list(value[0])
     return value
