@@ -9,7 +9,9 @@ import struct
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+import warnings
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,6 +22,7 @@ import pytest
 from tests import level2
 from tso_level3.config.settings import Settings
 from tso_level3.datatypes import Box, Times
+from tso_level3.readers.errors import quiet
 from tso_level3.readers.open import open_exposure
 from tso_level3.run.batches import batches_of
 from tso_level3.run.executors import mapped, worker_pool
@@ -346,6 +349,28 @@ def test_a_thread_that_ends_first_does_not_lift_the_limit_of_another():
         assert {library["num_threads"] for library in control.threadpool_info()} == {2}
 
 
+def test_threads_leave_the_filters_of_warnings_as_they_were():
+    """Used to: the thread that ended last restored what the other one had set."""
+    before = warnings.filters[:], warnings.showwarning
+    inside, first_is_in = [], threading.Event()
+
+    def work(wait):
+        with quiet():
+            first_is_in.set()
+            inside.append(len(warnings.filters))
+            time.sleep(wait)
+
+    first = threading.Thread(target=work, args=(0.2,))
+    second = threading.Thread(target=work, args=(0.4,))
+    first.start()
+    assert first_is_in.wait(10)
+    second.start()
+    first.join()
+    second.join()
+    assert len(inside) == 2
+    assert (warnings.filters, warnings.showwarning) == before
+
+
 # Scripts that are killed, or have no guard
 
 
@@ -394,6 +419,7 @@ print(len(result.light_curve["time"]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["file", "stdin", "exec"])
 def test_a_script_without_a_guard_and_workers_without_jwst(path, tmp_path, how):
     """Workers do not run the script again, and import only what measuring needs."""
@@ -432,6 +458,7 @@ if child:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_after_a_fork(path, tmp_path):
     done = subprocess.run(
@@ -495,6 +522,7 @@ def _session(number):
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to see processes")
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
 def test_a_run_that_is_ended_leaves_nothing_behind(path, tmp_path, kind):
     """Ctrl-C goes to all of the terminal's processes; a kill to the parent alone."""

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import functools
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from threadpoolctl import threadpool_limits
 
 if TYPE_CHECKING:
     from contextlib import _GeneratorContextManager
 
-__all__ = ["one_thread", "shared"]
+__all__ = ["catch_warnings", "one_thread", "shared"]
+
+_catching = threading.RLock()
 
 
 def shared(
@@ -55,6 +58,27 @@ def shared(
                     entered.pop().__exit__(None, None, None)
 
     return context
+
+
+@contextmanager
+def catch_warnings(**options: Any) -> Iterator[list[warnings.WarningMessage] | None]:
+    """Change the filters of warnings in one thread of this package at a time.
+
+    Of two threads in `warnings.catch_warnings`, the one that ends last restores the filters of the
+    other one.
+
+    Parameters
+    ----------
+    **options
+        As for `warnings.catch_warnings`.
+
+    Yields
+    ------
+    list of warnings.WarningMessage or None
+        What `warnings.catch_warnings` returns.
+    """
+    with _catching, warnings.catch_warnings(**options) as caught:
+        yield caught
 
 
 @shared
