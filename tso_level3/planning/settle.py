@@ -22,7 +22,8 @@ from tso_level3.flags import Flag, dq_mask
 from tso_level3.planning.empirical import empirical_kernel
 from tso_level3.planning.geometry import Geometry
 from tso_level3.planning.row_noise_choice import with_flicker
-from tso_level3.planning.template_builder import FEW, TemplateBuilder, unclipped
+from tso_level3.planning.template_builder import FEW, TemplateBuilder
+from tso_level3.utils.stats import unclipped
 
 __all__ = ["Sample", "settle"]
 

@@ -19,9 +19,9 @@ from tso_level3.planning.empirical import fill_missing
 from tso_level3.planning.noise_in_time import from_frames
 from tso_level3.planning.pattern import find_pattern, suspect
 from tso_level3.planning.zero_point import Place, place_kernel
-from tso_level3.utils.stats import MAD
+from tso_level3.utils.stats import MAD, column_median, unclipped
 
-__all__ = ["TemplateBuilder", "unclipped"]
+__all__ = ["TemplateBuilder"]
 
 log = logging.getLogger(__name__)
 
@@ -95,13 +95,13 @@ class TemplateBuilder:
         if rings:
             return rings[0][~self.dead[rings[0]]]
         # Without an annulus the faintest tenth of the used pixels shows the level.
-        mean = noise_model.column_median(self.values)
+        mean = column_median(self.values)
         order = np.argsort(np.where(np.isfinite(mean), mean, np.inf))
         return order[: max(len(order) // 10, 1)]
 
     def build(self) -> tuple[Template, Noise]:
         """Build template and noise."""
-        mean = noise_model.column_median(self.values)
+        mean = column_median(self.values)
         self.level = self._level(mean) if self.constant else 0.0
         image = mean - self.level
         shifts = None
@@ -243,7 +243,7 @@ class TemplateBuilder:
                 moved = star(STEP * key[0], STEP * key[1])
                 light += moved * (len(rows) / len(left))
                 left[rows] -= moved.reshape(-1)[layout.index]
-            rest = noise_model.column_median(left)
+            rest = column_median(left)
         out = np.full(box.shape, np.nan)
         out.reshape(-1)[layout.index] = np.where(self.dead, np.nan, rest)
         return out, light
@@ -448,7 +448,7 @@ class TemplateBuilder:
         shift = np.rint(shifts).astype(int)
         middle = np.concatenate(
             [
-                noise_model.column_median(self._moved_back(self.values, shift, part) - self.level)
+                column_median(self._moved_back(self.values, shift, part) - self.level)
                 for part in _columns(self.values)
             ]
         )
@@ -531,32 +531,5 @@ def _scatter(residuals: np.ndarray) -> np.ndarray:
     rows = rows[np.unique(np.concatenate([taken, len(rows) - 1 - taken]))]
     out = np.full(residuals.shape[1], np.nan)
     for part in _columns(residuals) if len(rows) else ():
-        out[part] = MAD * noise_model.column_median(np.abs(residuals[rows, part]))
+        out[part] = MAD * column_median(np.abs(residuals[rows, part]))
     return out
-
-
-def unclipped(values: np.ndarray, sigma: float) -> np.ndarray:
-    """Mark the values that stay when those far from the median are clipped.
-
-    Parameters
-    ----------
-    values : ndarray, (n,)
-        Values; those that are not finite do not stay.
-    sigma : float
-        Limit in standard deviations of those that stay.
-
-    Returns
-    -------
-    ndarray, (n,), bool
-        True for those that stay.
-    """
-    keep = np.isfinite(values)
-    for _ in range(10):
-        if not keep.any():
-            return np.isfinite(values)
-        middle, spread = np.median(values[keep]), values[keep].std()
-        new = keep & (np.abs(values - middle) <= sigma * spread)
-        if (new == keep).all() or not new.any():
-            break
-        keep = new
-    return keep

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tso_level3.utils.stats import point_to_point, robust
+from tso_level3.utils.stats import mad_std, point_to_point
 from tso_level3.utils.threads import catch_warnings
 
 if TYPE_CHECKING:
@@ -320,11 +320,11 @@ def _without_outliers(
     for _ in range(_MAX_CLIPS):
         solution = _solve(design[used], flux[used], weights[used])[0]
         residual = ((flux - design @ solution) * weights)[rows]
-        step = robust(np.diff(residual, n=2)) / np.sqrt(6.0)
+        step = mad_std(np.diff(residual, n=2)) / np.sqrt(6.0)
         # A noiseless fit has a scatter of rounding errors, which are no outliers.
         if not step > 1e-12 * np.max(np.abs((flux * weights)[used])):
             break
-        off = np.abs(residual) > _CLIP * max(step, robust(residual[used[rows]]))
+        off = np.abs(residual) > _CLIP * max(step, mad_std(residual[used[rows]]))
         off &= np.abs(_beside_neighbours(residual)) > _CLIP * step
         keep = start.copy()
         keep[rows[off]] = False

@@ -32,7 +32,7 @@ from tso_level3.run.assess import (
 from tso_level3.run.batches import MODULES, Task, batches_of, chunk_of
 from tso_level3.run.executors import WorkerPool, keep_memory, mapped, worker_pool
 from tso_level3.utils.progress import showing
-from tso_level3.utils.stats import median, robust
+from tso_level3.utils.stats import mad_std, median
 from tso_level3.utils.threads import one_thread
 
 if TYPE_CHECKING:
@@ -245,7 +245,7 @@ def _over_bound(found: Measurement, plan: Plan) -> dict[str, float]:
     for k, axis in enumerate("xy"):
         steps = np.diff(found.psf[:, k])
         bound = median(found.psf_err[:, k])
-        scatter = robust(steps) / np.sqrt(2) if np.isfinite(steps).sum() >= 10 else np.nan
+        scatter = mad_std(steps) / np.sqrt(2) if np.isfinite(steps).sum() >= 10 else np.nan
         out[f"scatter_{axis}"] = float(scatter)
         out[f"bound_{axis}"] = float(bound)
         out[f"ratio_{axis}"] = float(scatter / bound) if bound > 0 else np.nan
