@@ -709,7 +709,7 @@ def test_no_bars_elsewhere(monkeypatch):
 @pytest.mark.parametrize(
     "options, words",
     [
-        ((), "mean of the annulus, averaged over (all|some [0-9]+) integrations"),
+        ((), "mean of the annulus, averaged over (all|about [0-9]+) integrations"),
         (("--background-smooth", "none"), "mean of the annulus$"),
         (("--background-level", "0"), "as given$"),
     ],

@@ -220,9 +220,10 @@ def test_products_beside(files, tmp_path):
 
 
 def test_plots_without_matplotlib_are_refused_before_measuring(files, monkeypatch):
-    from tso_level3.stpipe import saving, step
+    from tso_level3.report import further
+    from tso_level3.stpipe import step
 
-    monkeypatch.setattr(saving.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(further.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(step, "open_exposure", lambda *_, **__: pytest.fail("it measured"))
     with pytest.raises(StepError, match=r"save_plots: matplotlib not found.*tso_level3\[report\]"):
         TSOPhotometryStep.call(str(files.segments[0]), save_plots=True)

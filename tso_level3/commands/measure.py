@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,6 @@ from tso_level3.commands.common import (
 )
 from tso_level3.config.settings import Settings, fields_of, from_strings
 from tso_level3.flags import DQ_BITS
-from tso_level3.stpipe.saving import check_plots, save_further
 
 if TYPE_CHECKING:
     import dataclasses
@@ -169,7 +169,6 @@ def run(args: argparse.Namespace, parser: CommandParser) -> int:
     """
     began = time.perf_counter()
     settings = _settings_of(args, parser)
-    check_plots(settings, "--save-plots")
     output = output_path(args, ".", parser)
     named = not output.is_dir()
     if named:
@@ -177,22 +176,24 @@ def run(args: argparse.Namespace, parser: CommandParser) -> int:
         _check_form(output)
         _check_inputs(output, args.source)
 
+    from tso_level3.report.further import check_packages
     from tso_level3.run.measure import measure
     from tso_level3.utils.progress import progress
 
+    check_packages(settings)
     source = args.source[0] if len(args.source) == 1 else args.source
     model = measure(source, settings, progress=progress)
     if not named:
-        output = output / default_name(source, model.meta.tso_level3.instance["inputs"])
+        output = output / default_name(source, model.record.inputs)
         _check_inputs(output, args.source)
     existed = output.exists()
     model.write(output)
     others = _write_further(model, settings, output)
     seconds = time.perf_counter() - began
     verb = "replaced" if existed else "wrote"
-    beside = f" and {', '.join(map(str, others))}" if others else ""
+    beside = f" and {', '.join(others)}" if others else ""
     say(f"{verb} {output}{beside}: {_summary(model)}, {seconds:.1f} s")
-    return 2 if model.meta.tso_level3.instance["verdict"]["grade"] == "failed" else 0
+    return 2 if model.record.grade == "failed" else 0
 
 
 def _settings_of(args: argparse.Namespace, parser: CommandParser) -> Settings:
@@ -210,9 +211,9 @@ def _settings_of(args: argparse.Namespace, parser: CommandParser) -> Settings:
 
 def _check_form(output: Path) -> None:
     """See before the work begins that the packages for a form are there."""
-    from tso_level3.product.exports import _NEEDS
+    from tso_level3.product.exports import OPTIONAL
 
-    module, extra = _NEEDS.get(output.suffix.lower(), (None, None))
+    module, extra = OPTIONAL.get(output.suffix.lower(), (None, None))
     if module is not None and importlib.util.find_spec(module) is None:
         raise ImportError(
             f"--output: {module} not found, expected it for {output.suffix}; "
@@ -235,14 +236,14 @@ def _check_inputs(output: Path, sources: list[str]) -> None:
                 raise ValueError(f"--output: {output} is an input, expected another name")
 
 
-def default_name(source: str | list[str], inputs: list[Mapping[str, Any]]) -> str:
+def default_name(source: str | list[str], inputs: Sequence[Mapping[str, Any]]) -> str:
     """Name a product as `strun` does.
 
     Parameters
     ----------
     source : str or list of str
         What was measured.
-    inputs : list of mapping
+    inputs : sequence of mapping
         What the product says of its inputs.
 
     Returns
@@ -260,17 +261,19 @@ def default_name(source: str | list[str], inputs: list[Mapping[str, Any]]) -> st
     return f"{root}_phot.asdf"
 
 
-def _write_further(model: TSOLightCurveModel, settings: Settings, output: Path) -> list[Path]:
-    """Write what ``save_...`` asks for, under the product's name."""
+def _write_further(model: TSOLightCurveModel, settings: Settings, output: Path) -> list[str]:
+    """Write the further products under the product's name; returns their names."""
+    from tso_level3.report.further import ENDINGS, save_further
 
-    def path_of(ending: str) -> Path | None:
-        path = output.with_suffix(ending)
+    def path_of(name: str) -> str | None:
+        path = output.with_suffix(f".{ENDINGS[name]}")
         if path != output:
-            return path
-        # The product has that name; a FITS file of it is the product itself.
-        return None if ending == ".fits" else output.with_name(f"{output.stem}_catalog{ending}")
+            return str(path)
+        # The light curve itself has that name.
+        catalog = output.with_name(f"{output.stem}_catalog{output.suffix}")
+        return None if name == "save_fits" else str(catalog)
 
-    return save_further(model, settings, path_of)
+    return [path for _, path in save_further(model, settings, path_of)]
 
 
 def _summary(model: TSOLightCurveModel) -> str:
@@ -283,8 +286,7 @@ def _summary(model: TSOLightCurveModel) -> str:
         parts.append(f"r = {pixels(quoted.radius)} pix")
         if quoted.sky:
             parts.append(quoted.sky)
-    rows = [row for table in (model.apertures, model.grid) for row in table if row["chosen"]]
-    if rows and rows[0]["scatter"] == rows[0]["scatter"]:
-        parts.append(f"scatter {ppm(rows[0]['scatter'])} (expected {ppm(rows[0]['expected'])})")
-    grade = model.meta.tso_level3.instance["verdict"]["grade"]
+    if math.isfinite(quoted.scatter):
+        parts.append(f"scatter {ppm(quoted.scatter)} (expected {ppm(quoted.expected)})")
+    grade = model.record.grade
     return ", ".join(parts if grade == "good" else [*parts, grade])

@@ -17,11 +17,11 @@ from stdatamodels import filetype
 from stdatamodels.jwst import datamodels
 from stdatamodels.jwst.datamodels import JwstDataModel
 
+from tso_level3.product import catalog
 from tso_level3.readers.listings import association_members
 from tso_level3.stpipe.crds import CrdsOptional
 from tso_level3.stpipe.errors import OneSentence, StepError, in_one_sentence
 from tso_level3.stpipe.inputs import filename_of, first_member, joined, root_name
-from tso_level3.stpipe.saving import save_table
 from tso_level3.stpipe.step import TSOPhotometryStep
 
 __all__ = ["TSOLevel3Pipeline"]
@@ -140,11 +140,11 @@ class TSOLevel3Pipeline(CrdsOptional, OneSentence, Tso3Pipeline):
             model.meta.asn.table_name = members.table
         saved = model.save(self.make_output_path(suffix="phot", ext="asdf"))
         log.info("Saved model in %s", saved)
-        catalog = self.make_output_path(suffix="phot", ext="ecsv")
+        path = self.make_output_path(suffix="phot", ext="ecsv")
         table = self.tso_photometry.catalog
         table.meta["number_of_integrations"] = len(table)
-        save_table(table, catalog)
-        log.info("Writing Level 3 photometry catalog %s", catalog)
+        catalog.write(table, path)
+        log.info("Writing Level 3 photometry catalog %s", path)
 
     def _flag_outliers(self, source: str | Path | JwstDataModel) -> str | Path | JwstDataModel:
         """Flag outliers in one segment; return the file of the result, else the model."""

@@ -16,6 +16,7 @@ from tso_level3.config.settings import Settings, fields_of, from_strings, spec_t
 from tso_level3.product import model as product
 from tso_level3.readers.open import open_exposure
 from tso_level3.readers.units import normal_unit
+from tso_level3.report.further import ENDINGS, check_packages, save_further
 from tso_level3.run.measure import run
 from tso_level3.stpipe.catalog import for_stacking, official_table
 from tso_level3.stpipe.crds import CrdsOptional
@@ -36,7 +37,6 @@ from tso_level3.stpipe.inputs import (
     root_name,
     unit_of_file,
 )
-from tso_level3.stpipe.saving import check_plots, save_further
 from tso_level3.utils.progress import progress
 
 if TYPE_CHECKING:
@@ -47,6 +47,13 @@ if TYPE_CHECKING:
 __all__ = ["TSOPhotometryStep"]
 
 log = logging.getLogger(__name__)
+
+#: The further products, in the log.
+_WORDS = {
+    "save_catalog": "TSO photometry catalog",
+    "save_fits": "light curve",
+    "save_plots": "plot",
+}
 
 
 def _spec() -> str:
@@ -170,7 +177,7 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
         begun = time.perf_counter()
         settings = self.settings()
         with in_one_sentence():
-            check_plots(settings)
+            check_packages(settings)
             source = self._located(source)
             exposure = open_exposure(source, settings, gain=self._gain(source, settings))
             model = product.build(run(exposure, settings, progress=progress), take=True)
@@ -217,7 +224,12 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
         log.info("Saved model in %s", model.save(path))
 
     def _save_further(self, model: TSOLightCurveModel, source: Any = None) -> None:
-        save_further(model, self, lambda ending: self._path(ending, source), self.catalog)
+        def path_of(name: str) -> str:
+            return self._path(ENDINGS[name], source)
+
+        written = save_further(model, self.settings(), path_of, table=self.catalog)
+        for name, path in written:
+            log.info("Wrote %s: %s", _WORDS[name], path)
 
     def _path(self, ending: str, source: Any) -> str:
         """Return the path of a file, in the folder of the outermost step that has one."""
@@ -239,15 +251,9 @@ def _unpacked(value: object) -> object:
 
 
 def _summary(model: TSOLightCurveModel) -> str:
-    quoted = model.quoted
+    quoted, n_int, grade = model.quoted, len(model), model.record.grade
     what = "fit of the template" if quoted.kind == "psf" else f"radius {quoted.radius:g} pix"
-    for table in (model.apertures, model.grid):
-        scatter = np.asarray(table["scatter"])[np.asarray(table["chosen"], dtype=bool)]
-        if len(scatter):
-            if np.isfinite(scatter[0]):
-                what += f", scatter {1e6 * scatter[0]:.0f} ppm"
-            break
-    n_int = len(model.light_curve)
-    grade = model.meta.tso_level3.instance["verdict"]["grade"]
+    if np.isfinite(quoted.scatter):
+        what += f", scatter {1e6 * quoted.scatter:.0f} ppm"
     what += "" if grade == "good" else f", {grade}"
     return f"{n_int} integration{'s' if n_int != 1 else ''} measured, {what}"
