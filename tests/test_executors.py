@@ -521,11 +521,15 @@ def _session(number):
     return out
 
 
+def _is_worker(number):
+    return b"popen_loky" in Path(f"/proc/{number}/cmdline").read_bytes()
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to see processes")
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("kind", ["Ctrl-C", "parent killed", "worker killed"])
 def test_a_run_that_is_ended_leaves_nothing_behind(path, tmp_path, kind):
-    """Ctrl-C goes to all of the terminal's processes; a kill to the parent alone."""
+    """No process and no half product; Ctrl-C goes to all processes of the terminal."""
     (tmp_path / "slow.py").write_text(_SLOW)
     folder, out = tmp_path / "out", tmp_path / "out" / "x_phot.asdf"
     folder.mkdir()
@@ -541,10 +545,13 @@ def test_a_run_that_is_ended_leaves_nothing_behind(path, tmp_path, kind):
         assert process.stdout.readline() == "measured\n"
         assert len(_session(process.pid)) >= 3  # this one, loky's tracker, a worker
         began = time.monotonic()
-        if kind == signal.SIGINT:
-            os.killpg(process.pid, kind)
+        if kind == "Ctrl-C":
+            os.killpg(process.pid, signal.SIGINT)
+        elif kind == "parent killed":
+            os.kill(process.pid, signal.SIGKILL)
         else:
-            os.kill(process.pid, kind)
+            (worker,) = filter(_is_worker, _session(process.pid))
+            os.kill(worker, signal.SIGKILL)
         process.wait(timeout=15)
         while _session(process.pid) and time.monotonic() - began < 15:
             time.sleep(0.05)
@@ -557,8 +564,11 @@ def test_a_run_that_is_ended_leaves_nothing_behind(path, tmp_path, kind):
     assert took < 5  # a second or two on a machine that does nothing else
     assert process.returncode != 0
     assert list(folder.iterdir()) == []
-    if kind == signal.SIGINT:
-        assert problem.rstrip().endswith("KeyboardInterrupt")
+    last = problem.rstrip().split("\n")[-1]
+    if kind == "Ctrl-C":
+        assert last == "KeyboardInterrupt" and problem.count("Traceback") == 1, problem
+    elif kind == "worker killed":
+        assert last.startswith("RuntimeError: n_workers: a worker process died after")
 
 
 # Progress

@@ -207,7 +207,7 @@ def check_target(path: Path, endings: tuple[str, ...] = (), *, option: str = "--
 
 
 def add_output_dir(parser: CommandParser) -> None:
-    """Declare the option that every command has that writes a file.
+    """Declare ``--output-dir``.
 
     Parameters
     ----------
@@ -222,14 +222,14 @@ def add_output_dir(parser: CommandParser) -> None:
 
 
 def output_path(args: argparse.Namespace, name: str, parser: CommandParser) -> Path:
-    """Join ``--output-dir``, which is made, and ``--output``.
+    """Join ``--output-dir``, which is made if it does not exist, and ``--output``.
 
     Parameters
     ----------
     args : argparse.Namespace
         Its ``output`` and ``output_dir``.
     name : str
-        What is written where ``output`` is not given.
+        Name of the file where ``output`` is not given.
     parser : CommandParser
         The command's parser, for errors.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from tso_level3.commands.common import CommandParser, say
 
-__all__ = ["IMPORTANT", "TEXTS", "add_arguments", "run", "understood"]
+__all__ = ["IMPORTANT", "TEXTS", "add_arguments", "parse_field", "run"]
 
 TEXTS = {
     "usage": "tso-level3 simulate [options]",
@@ -118,7 +118,7 @@ def run(args: argparse.Namespace, parser: CommandParser) -> None:
             parser.error(f"--set: {item!r} found, expected NAME=VALUE")
         changes[name.strip().replace("-", "_")] = value
     try:
-        values = {name: understood(name, text) for name, text in changes.items()}
+        values = {name: parse_field(name, text) for name, text in changes.items()}
         sim = visit(args.preset, hours=HOURS if args.hours is None else args.hours, **values)
     except ValueError as error:
         parser.error(str(error))
@@ -141,7 +141,7 @@ def _defaults() -> dict[str, Any]:
     return {field.name: field.default for field in dataclasses.fields(Simulation)}
 
 
-def understood(name: str, text: str) -> Any:
+def parse_field(name: str, text: str) -> Any:
     """Read the value of a field of `Simulation`.
 
     Parameters
