@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tso_level3.quality.events.change_points import Families, scan
+from tso_level3.quality.events.change_points import Subspaces, scan
 from tso_level3.quality.events.sizes import step_size
 from tso_level3.quality.events.whitening import whiten
 from tso_level3.quality.noise import bins
@@ -31,7 +31,7 @@ _COMMON = 4.0
 # Red noise counts beyond so many of its standard errors, on so many independent bins or more.
 _RED, _FEW = 2.0, 4
 # A step of the flux in one aperture over that in another: minus the logarithm of its chance.
-_SURPRISE = 18.0
+_NEG_LOG_P = 18.0
 _JUMPS = 4
 _LEAST = 30
 # Means of so many integrations, or more, show the slow changes of the flux.
@@ -255,19 +255,19 @@ def jumps_in(curves: np.ndarray, use: np.ndarray) -> list[int]:
     if len(rows) < _LEAST:
         return []
     white = whiten(curves[rows]).values
-    families = Families((np.eye(curves.shape[1]),))
+    subspaces = Subspaces((np.eye(curves.shape[1]),))
     found: list[int] = []
     while len(found) < _JUMPS:
         edges = [0, *sorted(found), len(rows)]
         # Beside a parabola: a star that drifts does not jump.
         scans = [
-            (scan(white[a:b], families, degree=2), a)
+            (scan(white[a:b], subspaces, degree=2), a)
             for a, b in zip(edges[:-1], edges[1:], strict=True)
         ]
-        scans = [(item, a) for item, a in scans if item is not None and item.surprise > _SURPRISE]
+        scans = [(item, a) for item, a in scans if item is not None and item.neg_log_p > _NEG_LOG_P]
         if not scans:
             break
-        best, first = max(scans, key=lambda pair: pair[0].surprise)
+        best, first = max(scans, key=lambda pair: pair[0].neg_log_p)
         found.append(first + best.index)
     return [int(rows[k]) for k in sorted(found)]
 
