@@ -1,4 +1,4 @@
-"""Number of threads that linear algebra uses."""
+"""Limit on the threads of linear algebra."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _lock = threading.Lock()
 def one_thread() -> Iterator[None]:
     """Limit linear algebra to one thread while the context lasts.
 
-    The limit belongs to the process, not to the thread: the first context sets and lifts it;
-    contexts inside it, or in other threads meanwhile, leave it alone.
+    The limit is one of the process, not of the thread: the first context sets and lifts it;
+    contexts inside it, or in other threads meanwhile, change nothing.
 
     Yields
     ------
