@@ -110,8 +110,7 @@ LIGHT_CURVE: tuple[Column, ...] = (
     _c(
         "components",
         "",
-        "projections on the leading principal components of the residuals, in"
-        " their standard errors",
+        "changes of the star's image, the slowest first, each in its own white noise",
         shape="components",
     ),
     _c("aperture_x", "pix", "x of the centre of the apertures"),

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 #: Fewer frames than this have no outliers in time and no scatter to learn from.
 FEW = 5
-_N_COMPONENTS = 5
+_N_COMPONENTS, _N_EIGENIMAGES = 5, 16
 # Below this width [pix] a pixel grid does not hold the image: only the kernel can move it.
 _UNDERSAMPLED = 2.0
 # Frames that the scatter in time of a pixel is taken from: its error is 8 %.
@@ -475,6 +475,30 @@ class TemplateBuilder:
         strongest = np.abs(right).argmax(axis=1)
         right *= np.sign(right[np.arange(count), strongest])[:, None]
         return right / sigma
+
+    def eigenimages(self, template: Template, noise: Noise) -> np.ndarray:
+        """Find the principal components of the normalised images, without flux and motion.
+
+        The template's terms of width are among them: most slow changes are changes of width. They
+        are functionals of the pixels, in standard errors, so that bright pixels weigh no more, and
+        the sky no less, than what they say.
+        """
+        n_fit, fit = self.layout.n_fit, self.fit
+        rows = np.flatnonzero(fit.ok)
+        count = min(_N_EIGENIMAGES, len(rows) // 8)
+        if count == 0:
+            return np.zeros((0, n_fit))
+        alive = np.where(self.dead[:n_fit], 0.0, 1.0 / np.sqrt(noise.total[:n_fit]))
+        terms = template.node((0, 0)).terms[:, :n_fit]
+        images = np.nan_to_num(self.residuals[rows, :n_fit])
+        images += fit.coefficients[rows, 3:6] @ terms[3:6]
+        images *= alive / fit.flux[rows, None]
+        known, _ = np.linalg.qr(np.stack([*(terms[:3] * alive), alive], axis=1))
+        images -= (images @ known) @ known.T
+        images -= images.mean(axis=0)
+        values, left = np.linalg.eigh(images @ images.T)
+        right = left[:, np.argsort(values)[::-1][:count]].T @ images
+        return np.linalg.qr(right.T)[0].T * alive
 
 
 def _sky_of(noise: Noise, star: np.ndarray) -> float:

@@ -140,8 +140,8 @@ def detrend(
     from one integration to the next. What the fit does not know, such as a transit, has neighbours
     like itself. Where more than 5 % are outliers all are kept, with a warning.
 
-    Where the vectors add noise from one integration to the next, as they do when the fit takes a
-    transit for motion, they are not taken out, with a warning.
+    Without a window, where the vectors add noise from one integration to the next, as they do when
+    the fit takes a transit for motion, they are not taken out, with a warning.
 
     Parameters
     ----------
@@ -180,7 +180,8 @@ def detrend(
     weights = 1.0 / flux_err if known else np.ones(len(flux))
     plain = _fit(time, flux, weights, {}, int(order), start)
     fit = _fit(time, flux, weights, vectors, int(order), start) if vectors else plain
-    if fit.noise > (1.0 + _NOISIER / np.sqrt(start.sum())) * plain.noise:
+    # Where the transit is left out, what adds white noise and takes slow changes away is a gain.
+    if window is None and fit.noise > (1.0 + _NOISIER / np.sqrt(start.sum())) * plain.noise:
         log.warning(
             "detrending: %s not taken out: their fit raises the scatter from one integration to "
             "the next from %.0f to %.0f ppm, as it does where a transit or eclipse is taken for "
