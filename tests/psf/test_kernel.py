@@ -216,6 +216,19 @@ def test_gaussian_sums_and_keeps_its_tails():
         GaussianKernel(0, 1)
 
 
+def test_gaussian_is_the_integral_over_each_pixel():
+    # midpoints of 200 strips per pixel
+    sigma, star = (0.7, 1.2), (5.3, 4.6)
+    inside = (np.arange(200) + 0.5) / 200 - 0.5
+    along = [
+        np.exp(-0.5 * ((np.arange(11)[:, None] + inside - at) / width) ** 2).mean(axis=1)
+        / (np.sqrt(2 * np.pi) * width)
+        for width, at in zip(sigma, star, strict=True)
+    ]
+    image = GaussianKernel(*sigma).render(*star, (11, 11), flux=3.0)
+    np.testing.assert_allclose(image, 3.0 * np.outer(along[1], along[0]), rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("sigma", [0.8, 1.5])
 def test_fwhm_of_a_gaussian(sigma):
     # the pixel adds 1/12 px^2 to the variance
