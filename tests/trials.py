@@ -11,7 +11,7 @@ from tso_level3.core.plan import Measurement, Plan
 from tso_level3.datatypes import Exposure, Optics, Segment, Times
 from tso_level3.planning.plan_exposure import first_look
 from tso_level3.quality.apertures import net_flux
-from tso_level3.quality.choice import Wish
+from tso_level3.quality.choice import AperturePreference
 from tso_level3.readers.arrays import ArrayFrames
 from tso_level3.run.batches import Batch, work
 from tso_level3.simulate import SimulatedExposure, simulate_arrays, simulation
@@ -53,7 +53,7 @@ class Trial:
     made: SimulatedExposure
     exposure: Exposure
     plan: Plan
-    wish: Wish
+    wish: AperturePreference
     found: Measurement
 
     @property

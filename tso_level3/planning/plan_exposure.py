@@ -27,7 +27,7 @@ from tso_level3.planning.primary_aperture import wish_of, with_aperture_of
 from tso_level3.planning.row_noise_choice import rows_differ
 from tso_level3.planning.sampling import draw, load_frames, spread
 from tso_level3.planning.settle import Sample, settle
-from tso_level3.quality.choice import Wish
+from tso_level3.quality.choice import AperturePreference
 from tso_level3.utils.progress import showing
 from tso_level3.utils.stats import column_median
 from tso_level3.utils.threads import one_thread
@@ -51,7 +51,7 @@ def first_look(
     settings: Settings,
     *,
     progress: Callable[[str, int], Any] | None = None,
-) -> tuple[Plan, Wish]:
+) -> tuple[Plan, AperturePreference]:
     """Look at a few frames, find the star, and settle the plan on a sample.
 
     Parameters
@@ -65,7 +65,7 @@ def first_look(
 
     Returns
     -------
-    (Plan, Wish)
+    (Plan, AperturePreference)
         What every chunk is measured with, and what is quoted where noise does not decide.
 
     Raises

@@ -7,7 +7,7 @@ import numpy as np
 from tso_level3.config.modes import Mode
 from tso_level3.config.settings import Settings
 from tso_level3.planning.geometry import Geometry
-from tso_level3.quality.choice import Wish
+from tso_level3.quality.choice import AperturePreference
 
 __all__ = ["wish_of", "with_aperture_of"]
 
@@ -52,7 +52,7 @@ def _facts(path: str) -> dict:
     return dict(open_product(path).meta.tso_level3.instance)
 
 
-def wish_of(settings: Settings, mode: Mode, geometry: Geometry) -> Wish:
+def wish_of(settings: Settings, mode: Mode, geometry: Geometry) -> AperturePreference:
     """Say what is quoted unless noise decides otherwise.
 
     Parameters
@@ -66,7 +66,7 @@ def wish_of(settings: Settings, mode: Mode, geometry: Geometry) -> Wish:
 
     Returns
     -------
-    Wish
+    AperturePreference
         Kind and radius, and whether noise may decide.
     """
     kind, reason = "aperture", "radius of the observing mode"
@@ -82,4 +82,4 @@ def wish_of(settings: Settings, mode: Mode, geometry: Geometry) -> Wish:
         kind, reason = "psf", "the image fills the frame"
     elif not np.isclose(geometry.radius, mode.radius):
         reason = "radius nearest to that of the observing mode"
-    return Wish(kind, geometry.radius, choose, reason, fixed, listed)
+    return AperturePreference(kind, geometry.radius, choose, reason, fixed, listed)
