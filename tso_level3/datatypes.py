@@ -1,4 +1,4 @@
-"""The values that travel through the package: no files, no fits, no models; all picklable."""
+"""Frozen data types that are passed between the stages of the package; all can be pickled."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ __all__ = [
     "Box",
     "Exposure",
     "FrameSource",
+    "KernelLike",
     "Optics",
     "Picture",
     "Pixels",
@@ -49,7 +50,9 @@ class Box:
         return self.ny, self.nx
 
     @classmethod
-    def around(cls, x: float, y: float, half: float | tuple[float, float], shape: tuple) -> Box:
+    def around(
+        cls, x: float, y: float, half: float | tuple[float, float], shape: tuple[int, int]
+    ) -> Box:
         """Take the pixels around a place, as far as they are inside a frame.
 
         Parameters
@@ -66,7 +69,7 @@ class Box:
         Box
             The rectangle; empty where nothing of it is inside.
         """
-        half_y, half_x = half if np.ndim(half) else (half, half)
+        half_y, half_x = half if isinstance(half, tuple) else (half, half)
         x0, x1 = _span(x, half_x, shape[1])
         y0, y1 = _span(y, half_y, shape[0])
         return cls(x0, y0, x1 - x0, y1 - y0)
@@ -121,6 +124,73 @@ class FrameSource(Protocol):
         -------
         Pixels
             What was read.
+        """
+        ...
+
+
+class KernelLike(Protocol):
+    """Image of a star of unit flux around its position, integrated over the pixels."""
+
+    @property
+    def kind(self) -> str:
+        """``jwst``, ``gaussian``, ``empirical``, ``stpsf`` or ``file``."""
+        ...
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Where the kernel comes from, in plain values."""
+        ...
+
+    @property
+    def half_width(self) -> float:
+        """Distance from the star to the nearest edge of the support [pix]."""
+        ...
+
+    @property
+    def extent(self) -> tuple[float, float, float, float]:
+        """Edges of the support relative to the star [pix]: left, right, below, above."""
+        ...
+
+    @property
+    def enclosed(self) -> float:
+        """Fraction of the star's flux inside the support."""
+        ...
+
+    def evaluate(self, u: np.ndarray, v: np.ndarray, nu: int = 0, nv: int = 0) -> np.ndarray:
+        """Compute the kernel, or a derivative of it, on a grid of offsets.
+
+        Parameters
+        ----------
+        u, v : ndarray, (nx,) and (ny,)
+            Offsets from the star along x and y [pix].
+        nu, nv : int
+            Order of the derivative along u and v, 0 to 4.
+
+        Returns
+        -------
+        ndarray, (ny, nx)
+            Flux per pixel; zero outside the support.
+        """
+        ...
+
+    def render(
+        self, x: float, y: float, shape: tuple[int, int], *, flux: float = 1.0
+    ) -> np.ndarray:
+        """Compute the image of a star.
+
+        Parameters
+        ----------
+        x, y : float
+            Position of the star, 0-based [pix].
+        shape : (int, int)
+            (ny, nx) of the image.
+        flux : float
+            Total flux of the star.
+
+        Returns
+        -------
+        ndarray, (ny, nx)
+            The image, float64; zero outside the support.
         """
         ...
 
@@ -252,7 +322,7 @@ class Exposure:
     integration: np.ndarray
     segment: np.ndarray
     filenames: tuple[str, ...] | None = None
-    inputs: tuple[dict, ...] = ()
+    inputs: tuple[dict[str, Any], ...] = ()
     meta: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

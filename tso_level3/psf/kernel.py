@@ -14,7 +14,18 @@ import numpy as np
 from tso_level3.psf import bands, optics, spline
 from tso_level3.psf import pupil as _pupil
 from tso_level3.psf import wavefront as _wavefront
-from tso_level3.psf.analytic import GaussianKernel, Renders
+from tso_level3.psf.analytic import GaussianKernel, KernelBase
+
+__all__ = [
+    "GaussianKernel",
+    "Kernel",
+    "choose_kernel",
+    "fwhm",
+    "jwst_kernel",
+    "known",
+    "nominal_waves",
+    "pixel_scale",
+]
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +35,7 @@ _UNDETECTED = -1.0
 
 
 @dataclass(frozen=True, eq=False)
-class Kernel(Renders):
+class Kernel(KernelBase):
     """A sampled kernel.
 
     Attributes
@@ -110,20 +121,7 @@ class Kernel(Renders):
         return tuple(edge / self.oversample for edge in (-x, mx - 1 - x, -y, my - 1 - y))
 
     def evaluate(self, u: np.ndarray, v: np.ndarray, nu: int = 0, nv: int = 0) -> np.ndarray:
-        """Kernel, or a derivative of it, on a grid of offsets.
-
-        Parameters
-        ----------
-        u, v : ndarray
-            (nx,) and (ny,) offsets along x and y from the star, in detector pixels.
-        nu, nv : int, optional
-            Order of the derivative along u and v, 0 to 4.
-
-        Returns
-        -------
-        ndarray
-            (ny, nx); zero outside the support.
-        """
+        """Compute the kernel, or a derivative of it, on a grid of offsets (see `KernelBase`)."""
         coefficients = self.__dict__.get("_coefficients")
         if coefficients is None:
             coefficients = spline.coefficients(self.image)
