@@ -18,7 +18,7 @@ from tso_level3.core.template import Bad
 from tso_level3.datatypes import Pixels
 from tso_level3.flags import Flag
 
-__all__ = ["gather", "marked", "measure"]
+__all__ = ["gather", "marked", "measure", "own_centers"]
 
 # Shifts [pix], and relative changes of the width, up to which the first order is a good start.
 _NEAR = 0.2
@@ -199,12 +199,13 @@ def _numbers(
     flags[repaired.changed] |= np.uint32(Flag.IMAGE_CHANGED)
     flags[empty] |= np.uint32(Flag.ALL_BAD)
 
-    center = _centers(psf, gauss.parameters, cc, plan)
-    summed = values if not plan.fill else filled
-    sums = aperture_sums(summed, repaired, center, plan)
-    lost = plan.dead[: plan.layout.n_near] & (plan.overlap[-1] > 0)
-    touched = sums.touched | lost.any()
-    flags[touched] |= np.uint32(Flag.FILLED if plan.fill else Flag.MISSING_IN_APERTURE)
+    center = np.repeat(np.asarray(plan.center, float)[None], n, axis=0)
+    if plan.moving:
+        own = own_centers(plan.source, psf=psf, gauss=gauss.parameters, cc=cc)
+        center = np.where(np.isfinite(own).all(axis=1)[:, None], own, center)
+    sums = aperture_sums(filled if plan.fill else values, repaired, center, plan)
+    flags[sums.touched] |= np.uint32(Flag.FILLED if plan.fill else Flag.MISSING_IN_APERTURE)
+    flags[sums.cut] |= np.uint32(Flag.APERTURE_CUT)
     short = np.stack([item.area for item in backgrounds], axis=1)[:, 0] < 50
     if plan.background.mode != "none":
         flags[short] |= np.uint32(Flag.ANNULUS_SHORT)
@@ -328,10 +329,19 @@ def _gauss_start(images: np.ndarray, cc: np.ndarray, flux: np.ndarray, plan: Pla
     return start
 
 
-def _centers(psf: np.ndarray, gauss: np.ndarray, cc: np.ndarray, plan: Plan) -> np.ndarray:
-    """Say where the apertures go: the fixed centre, or each frame's own where it is known."""
-    center = np.repeat(np.asarray(plan.center, float)[None], len(psf), axis=0)
-    if not plan.moving or plan.source == "position":
-        return center
-    own = {"psf": psf[:, :2], "gauss": gauss[:, 1:3], "cc": cc[:, :2]}[plan.source]
-    return np.where(np.isfinite(own).all(axis=1)[:, None], own, center)
+def own_centers(source: str, *, psf: np.ndarray, gauss: np.ndarray, cc: np.ndarray) -> np.ndarray:
+    """Take the centres of one method.
+
+    Parameters
+    ----------
+    source : str
+        psf, gauss or cc.
+    psf, gauss, cc : ndarray, (n, 3), (n, 6), (n, 3)
+        As in `Measurement`.
+
+    Returns
+    -------
+    ndarray, (n, 2)
+        x, y; NaN where unknown.
+    """
+    return {"psf": psf[:, :2], "gauss": gauss[:, 1:3], "cc": cc[:, :2]}[source]

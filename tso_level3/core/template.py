@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tso_level3.core.bad import Bad
-from tso_level3.core.peak import STEP, node_of
+from tso_level3.core.nodes import STEP, by_node, node_of
 from tso_level3.core.shift import ShiftedImage
 from tso_level3.utils.cache import Kept
 
@@ -237,28 +237,6 @@ class Fit:
         for key, rows in by_node(self.nodes[bad.frame]):
             out[rows] = template.node(key).terms[:, bad.pixel[rows]].T
         return out
-
-
-def by_node(nodes: np.ndarray) -> list[tuple[tuple[int, int], np.ndarray]]:
-    """Collect the rows of each node.
-
-    Parameters
-    ----------
-    nodes : ndarray, (n, 2), int
-        Node of each row.
-
-    Returns
-    -------
-    list of ((int, int), ndarray)
-        Node and its rows, ascending.
-    """
-    if len(nodes) == 0:
-        return []
-    if (nodes == nodes[0]).all():
-        return [((int(nodes[0, 0]), int(nodes[0, 1])), np.arange(len(nodes)))]
-    keys, inverse = np.unique(nodes, axis=0, return_inverse=True)
-    inverse = inverse.ravel()
-    return [((int(k[0]), int(k[1])), np.flatnonzero(inverse == g)) for g, k in enumerate(keys)]
 
 
 def fit_frames(

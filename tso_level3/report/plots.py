@@ -29,7 +29,7 @@ _BIN_MINUTES, _MIN_BINS = (10.0, 5.0, 2.0, 1.0, 0.5), 12
 #: What is marked, from the gravest down: a point is marked once. The other flags say how a value
 #: was got, and hold for whole exposures; they are not marked.
 _MARKED = (
-    (Flag.UNREADABLE | Flag.ALL_BAD | Flag.NOT_FINITE, "no value", "x", _RED),
+    (Flag.UNREADABLE | Flag.ALL_BAD, "no value", "x", _RED),
     (Flag.PSF_FAILED | Flag.CORRELATION_FAILED | Flag.FAINT, "no centre", "v", _RED),
     (Flag.MISSING_IN_APERTURE, "pixels left out", "s", _RED),
     (Flag.FILLED, "pixels filled", "D", _ORANGE),

@@ -30,6 +30,7 @@ from tso_level3.run.assess import (
 )
 from tso_level3.run.batches import MODULES, Task, batches_of, chunk_of
 from tso_level3.run.executors import Crew, crew, keep_memory, mapped
+from tso_level3.run.lent_aperture import with_lent_aperture
 from tso_level3.utils.progress import showing
 from tso_level3.utils.stats import median, robust
 from tso_level3.utils.threads import one_thread
@@ -81,13 +82,14 @@ def run(
         There is no star, no good pixel, or a parameter does not fit the exposure.
     """
     began = clock.perf_counter()
+    settings, lent_kind = with_lent_aperture(settings)
     keep_memory()
     # A few frames are measured sooner than a process has started.
     own = settings.n_workers if executor is None and exposure.n_int > _FEW else 1
     # The processes start while the first look is taken.
     sources = [segment.source for segment in exposure.segments]
     with crew(own, modules=MODULES, payload=sources) as processes:
-        plan, wish = first_look(exposure, settings, progress=progress)
+        plan, wish = first_look(exposure, settings, lent_kind=lent_kind, progress=progress)
         plan, groups = with_directions(with_enclosed(plan, settings), exposure, settings)
         looked = clock.perf_counter()
         found = _measure_all(exposure, plan, settings, executor or processes, progress)
