@@ -9,7 +9,7 @@ outer products of its bad pixels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -193,6 +193,41 @@ class Fit:
     y: np.ndarray
     covariance: np.ndarray
     ok: np.ndarray
+
+    def select(self, rows: np.ndarray) -> Fit:
+        """Take the fits of some frames.
+
+        Parameters
+        ----------
+        rows : ndarray, (m,), int
+            The frames.
+
+        Returns
+        -------
+        Fit
+            Their fits.
+        """
+        return Fit(*(getattr(self, item.name)[rows] for item in fields(self)))
+
+    def updated(self, rows: np.ndarray, other: Fit) -> Fit:
+        """Replace the fits of some frames.
+
+        Parameters
+        ----------
+        rows : ndarray, (m,), int
+            The frames.
+        other : Fit
+            Their new fits.
+
+        Returns
+        -------
+        Fit
+            All fits.
+        """
+        columns = [getattr(self, item.name).copy() for item in fields(self)]
+        for column, item in zip(columns, fields(self), strict=True):
+            column[rows] = getattr(other, item.name)
+        return Fit(*columns)
 
     def model(self, template: Template, n_pixels: int | None = None) -> np.ndarray:
         """Evaluate the fitted model.
