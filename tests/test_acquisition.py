@@ -161,7 +161,9 @@ def test_parameters_of_another_mode_are_named(caplog):
     values = read_parameters(str(parameters("miri")))
     with caplog.at_level(logging.WARNING, logger="tso_level3"):
         tso_level3.measure(cube, **values)
-    assert "parameters for miri found, the exposure is of other" in caplog.text
+    assert (
+        "parameters for miri found, the observing mode of the exposure is not known" in caplog.text
+    )
 
 
 @pytest.mark.parametrize("place", [(82, 90), (33, 114)])

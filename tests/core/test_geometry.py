@@ -1,6 +1,7 @@
 """Radii that are asked for are measured, or it is said why not."""
 
 import logging
+import re
 
 import numpy as np
 import pytest
@@ -32,7 +33,13 @@ def test_a_radius_without_room_for_an_annulus_is_left_out_and_named(caplog):
     with caplog.at_level(logging.WARNING, logger="tso_level3"):
         found = _geometry(radii=[3, 44])
     assert list(found.radii) == [3.0] and found.annuli[0].inner < 44
-    assert "radii: 44 left out: no annulus fits beside it; 3 does" in caplog.text
+    limit = re.search(
+        "radii: 44 left out: no annulus fits beside more than ([0-9.]+[0-9])", caplog.text
+    )
+    limit = float(limit[1])
+    # used to name no limit: what is below it is measured, what is above it is not
+    assert list(_geometry(radii=[3, limit - 0.2]).radii) == [3.0, limit - 0.2]
+    assert list(_geometry(radii=[3, limit + 0.2]).radii) == [3.0]
 
 
 def test_the_only_radius_is_an_error(recwarn):

@@ -18,7 +18,8 @@ FINE = Signs(100, 0.0, 0.0, 0.0, 1e-3, 1e-3, 1e3, 0.0, 0.0, False, np.nan, "")
 def test_a_sound_light_curve_is_good():
     assert verdict_of(FINE).grade == "good" and str(verdict_of(FINE)) == "good"
     few = dataclasses.replace(FINE, n=1, scatter=np.nan, expected=np.nan)
-    assert verdict_of(few).grade == "good"
+    # used to be good: one integration does not show its noise
+    assert str(verdict_of(few)).startswith("doubtful: noise cannot be judged from 1 integration")
 
 
 @pytest.mark.parametrize(
@@ -38,6 +39,8 @@ def test_a_sound_light_curve_is_good():
         ({"missing": 0.2}, "doubtful", "20% of the flux are missing in every"),
         ({"rejected": "follows 0.66"}, "doubtful", "follows 0.66"),
         ({"far": 16.0}, "doubtful", "16.0 pixels from the position"),
+        ({"cut": 0.16}, "doubtful", "16% of the quoted aperture is beyond the frame"),
+        ({"n": 9}, "doubtful", "cannot be judged from 9 integrations"),
     ],
 )
 def test_what_is_not_as_it_should_be_is_said(change, grade, words):

@@ -13,7 +13,9 @@ __all__ = [
     "ENDINGS",
     "NAME",
     "CommandParser",
+    "add_output_dir",
     "check_target",
+    "output_path",
     "pixels",
     "ppm",
     "say",
@@ -204,6 +206,50 @@ def check_target(path: Path, endings: tuple[str, ...] = (), *, option: str = "--
     return path
 
 
+def add_output_dir(parser: CommandParser) -> None:
+    """Declare the option that every command has that writes a file.
+
+    Parameters
+    ----------
+    parser : CommandParser
+        The command's parser.
+    """
+    parser.add_argument(
+        "--output-dir",
+        metavar="DIR",
+        help="the folder of what is written; made if it does not exist (default: here)",
+    )
+
+
+def output_path(args: argparse.Namespace, name: str, parser: CommandParser) -> Path:
+    """Join ``--output-dir``, which is made, and ``--output``.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+        Its ``output`` and ``output_dir``.
+    name : str
+        What is written where ``output`` is not given.
+    parser : CommandParser
+        The command's parser, for errors.
+
+    Returns
+    -------
+    Path
+        The file, or a folder for it.
+    """
+    path = Path(args.output or name).expanduser()
+    if args.output_dir is None:
+        return path
+    if args.output and path.name != args.output:
+        parser.error(f"--output: {args.output} found beside --output-dir, expected a name alone")
+    folder = Path(args.output_dir).expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"--output-dir: {folder}: a file found, expected a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / path
+
+
 def ppm(value: float) -> str:
     """Write a relative number in parts per million.
 
@@ -263,7 +309,7 @@ def write_each(
     if args.output and len(args.product) > 1:
         parser.error(f"--output: one name found for {len(args.product)} products, expected none")
     for product in args.product:
-        path = Path(args.output or f"{Path(product).stem}{ending}").expanduser()
+        path = output_path(args, f"{Path(product).stem}{ending}", parser)
         check_target(path, endings)
         model = open_product(product)
         existed = path.exists()

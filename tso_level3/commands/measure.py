@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from tso_level3.commands.common import (
     ENDINGS,
     CommandParser,
+    add_output_dir,
     check_target,
+    output_path,
     pixels,
     ppm,
     say,
@@ -97,6 +99,7 @@ def add_arguments(parser: CommandParser) -> None:
         " in which form; one that exists is replaced (default: ROOT_phot.asdf here, where ROOT"
         " is the name of the input, as strun names it)",
     )
+    add_output_dir(parser)
     parser.add_argument(
         "-p",
         "--parameters",
@@ -169,7 +172,7 @@ def run(args: argparse.Namespace, parser: CommandParser) -> int:
     began = time.perf_counter()
     settings = _settings_of(args, parser)
     _check_plots(settings)
-    output = Path(args.output or ".").expanduser()
+    output = output_path(args, ".", parser)
     named = not output.is_dir()
     if named:
         check_target(output, ENDINGS)

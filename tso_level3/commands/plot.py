@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from tso_level3.commands.common import CommandParser, write_each
+from tso_level3.commands.common import CommandParser, add_output_dir, write_each
 
 __all__ = ["TEXTS", "add_arguments", "run"]
 
@@ -37,6 +37,7 @@ def add_arguments(parser: CommandParser) -> None:
         help="the file to write; its ending (.png, .pdf, .svg, ...) says in which form; one that"
         " exists is replaced (default: the product's name with .png, here)",
     )
+    add_output_dir(parser)
 
 
 def run(args: argparse.Namespace, parser: CommandParser) -> None:

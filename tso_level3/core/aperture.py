@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tso_level3.core.nodes import by_node
-from tso_level3.utils.cache import Kept
+from tso_level3.utils.cache import SizedCache
 
 __all__ = ["CircleSums", "MovingApertures", "overlap", "overlap_each", "overlap_pixels"]
 
@@ -157,7 +157,7 @@ class MovingApertures:
     columns: np.ndarray
     rows: np.ndarray
     radii: np.ndarray
-    _cache: Kept = field(default_factory=Kept, init=False)
+    _cache: SizedCache = field(default_factory=SizedCache, init=False)
 
     #: Side of a cell of the grid of centres [pix].
     CELL = 0.25

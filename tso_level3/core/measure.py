@@ -21,6 +21,9 @@ from tso_level3.flags import Flag
 
 __all__ = ["gather", "marked", "measure", "own_centers"]
 
+# Terms of the template that are its second derivatives.
+_WIDTHS = slice(3, 6)
+
 # Part of the subframe without which a frame is not measured.
 _EMPTY = 0.7
 # An annulus with fewer good pixels is short.
@@ -221,7 +224,7 @@ def _numbers(values: np.ndarray, repaired: Repaired, empty: np.ndarray, plan: Pl
         "psf": psf,
         "psf_err": psf_err,
         "psf_chi2": psf_chi2,
-        "components": residuals @ plan.components.T,
+        "components": _components(repaired, plan),
         "directions": _directions(residuals, plan),
         "center": center,
         "sums": sums.sums + known * sums.areas,
@@ -236,6 +239,17 @@ def _numbers(values: np.ndarray, repaired: Repaired, empty: np.ndarray, plan: Pl
     if empty.any():
         columns = {name: _without(array, empty) for name, array in columns.items()}
     return Measurement(**columns, flags=flags)
+
+
+def _components(repaired: Repaired, plan: Plan) -> np.ndarray:
+    """Project the normalised images on the eigenimages: residuals, and changes of width."""
+    fit, basis = repaired.fit, plan.eigenimages.T
+    widths = plan.template.node((0, 0)).terms[_WIDTHS, : len(basis)] @ basis
+    out = repaired.residuals[:, : len(basis)] @ basis + fit.coefficients[:, _WIDTHS] @ widths
+    with np.errstate(invalid="ignore", divide="ignore"):
+        out /= fit.flux[:, None]
+    out[~fit.ok] = np.nan
+    return out
 
 
 def _directions(residuals: np.ndarray, plan: Plan) -> np.ndarray:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tso_level3.core.nodes import STEP, by_node, node_of
-from tso_level3.utils.cache import Kept
+from tso_level3.utils.cache import SizedCache
 
 __all__ = ["Correlator", "Peaks"]
 
@@ -69,7 +69,7 @@ class Correlator:
     columns: np.ndarray
     rows: np.ndarray
     good: np.ndarray
-    _kept: Kept = field(default_factory=Kept, init=False)
+    _cache: SizedCache = field(default_factory=SizedCache, init=False)
 
     def functionals(self, node: tuple[int, int]) -> np.ndarray:
         """Make the weights of the Taylor coefficients about a node.
@@ -85,7 +85,7 @@ class Correlator:
             One row a coefficient of the covariance with the normalised kernel.
         """
         size = 8 * len(_ORDERS) * self.good.size
-        return self._kept.get(node, lambda: self._functionals(node), size)
+        return self._cache.get(node, lambda: self._functionals(node), size)
 
     def _functionals(self, node: tuple[int, int]) -> np.ndarray:
         u = self.columns - (self.x + STEP * node[0])

@@ -16,7 +16,7 @@ import numpy as np
 from tso_level3.core.bad import Bad
 from tso_level3.core.nodes import STEP, by_node, node_of
 from tso_level3.core.shift import ShiftedImage
-from tso_level3.utils.cache import Kept
+from tso_level3.utils.cache import SizedCache
 
 __all__ = ["TURNS", "Bad", "Fit", "Node", "Template", "fit_frames"]
 
@@ -89,7 +89,7 @@ class Template:
     constant: bool = True
     response: np.ndarray | None = None
     lost: bool = False
-    _kept: Kept = field(default_factory=Kept, init=False)
+    _cache: SizedCache = field(default_factory=SizedCache, init=False)
 
     @property
     def n_terms(self) -> int:
@@ -99,7 +99,7 @@ class Template:
     @property
     def variance_factor(self) -> np.ndarray:
         """Variance of each coefficient over what inverse-variance weights would say, (n_terms,)."""
-        return self._kept.get("factor", self._variance_factor)
+        return self._cache.get("factor", self._variance_factor)
 
     def _variance_factor(self) -> np.ndarray:
         node = self.node((0, 0))
@@ -121,7 +121,7 @@ class Template:
             The model; kept for the next call.
         """
         size = 8 * self.n_terms * (len(self.columns) + len(self.weights))
-        return self._kept.get(key, lambda: self._make(key), size)
+        return self._cache.get(key, lambda: self._make(key), size)
 
     def _make(self, key: tuple[int, int]) -> Node:
         sx, sy = STEP * key[0], STEP * key[1]

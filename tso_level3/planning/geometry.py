@@ -150,17 +150,24 @@ def geometry_of(
             # What was asked for is measured; the annulus makes room for it.
             inner = max(inner, 1.1 * settings.radius)
         asked = settings.radii is not None
-        for last in range(len(radii) if asked else 1, 0, -1):
-            start = max(inner, 1.1 * radii[last - 1]) if asked else inner
-            least = radii[last - 1] if asked else radii[0]
+
+        def beside(largest: float, notes: list[str] | None) -> Annulus | None:
+            start = max(inner, 1.1 * largest) if asked else inner
+            least = largest if asked else radii[0]
             if settings.radius is not None:
                 least = max(least, settings.radius)
-            wished = Annulus(start, start + width)
-            annulus = _shrunk(x, y, wished, least, shape, good, notes)
+            return _shrunk(x, y, Annulus(start, start + width), least, shape, good, notes)
+
+        for last in range(len(radii) if asked else 1, 0, -1):
+            annulus = beside(radii[last - 1], notes)
             if annulus is not None or (settings.radius is not None and radii[last - 1] <= radius):
                 break
         if annulus is not None and asked and last < len(radii):
-            _dropped(radii[last:], notes, f"no annulus fits beside it; {radii[last - 1]:g} does")
+            limit, over = radii[last - 1], radii[last]
+            while over - limit > 0.1:
+                middle = 0.5 * (limit + over)
+                limit, over = (limit, middle) if beside(middle, None) is None else (middle, over)
+            _dropped(radii[last:], notes, f"no annulus fits beside more than {limit:.1f}")
             radii = radii[:last]
             radius = min(radius, float(radii[-1]))
         if annulus is None:
@@ -291,7 +298,7 @@ def _shrunk(
     least: float,
     shape: tuple,
     good: np.ndarray | None,
-    notes: list[str],
+    notes: list[str] | None,
 ) -> Annulus | None:
     """Shrink an annulus until it holds enough pixels; None where that never is.
 
@@ -304,7 +311,7 @@ def _shrunk(
         if step and annulus.inner < least:
             return None
         if _enough(x, y, annulus, shape, good):
-            if step:
+            if step and notes is not None:
                 text = (
                     f"annulus shrunk from {inner:g}-{outer:g} to {annulus.inner:g}-"
                     f"{annulus.outer:g}: too few good pixels in the frame"

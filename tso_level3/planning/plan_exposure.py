@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tso_level3.config.modes import Mode, mode_of
+from tso_level3.config.modes import OTHER, Mode, mode_of
 from tso_level3.config.settings import Settings
 from tso_level3.core.measure import marked
 from tso_level3.core.plan import Plan, make_layout
@@ -24,13 +24,13 @@ from tso_level3.planning.acquisition import (
     search_radius,
 )
 from tso_level3.planning.geometry import Geometry, fit_box, geometry_of
-from tso_level3.planning.noise import column_median
 from tso_level3.planning.primary_aperture import preference_of
 from tso_level3.planning.row_noise_choice import rows_differ
 from tso_level3.planning.sampling import draw, load_frames, spread
 from tso_level3.planning.settle import Sample, settle
 from tso_level3.quality.choice import Wish
 from tso_level3.utils.progress import showing
+from tso_level3.utils.stats import column_median
 from tso_level3.utils.threads import one_thread
 
 __all__ = ["first_look"]
@@ -105,7 +105,12 @@ def first_look(
             if rows_differ(plan, sample.pixels, sample.scale):
                 del sample
                 _, plan = sampling.settled("auto", margin)
-    notes = [*geometry.notes, *_foreign(settings, mode), *_distant(plan, found, exposure, settings)]
+    notes = [
+        *geometry.notes,
+        *_foreign(settings, mode),
+        *_cut(plan, settings),
+        *_distant(plan, found, exposure, settings),
+    ]
     preference = preference_of(settings, mode, geometry, lent_kind=lent_kind)
     return _described(plan, found, mode, notes), preference
 
@@ -172,14 +177,27 @@ class _Sampling:
             return away if away > _MARGIN else _MARGIN
         # Frames that are not in the sample may be farther away.
         farthest = away + plan.motion
-        return max(_MARGIN_MOVING, farthest + 1.0 if farthest > 1.0 else 0.0)
+        return farthest + 1.0 if farthest > 1.0 else _MARGIN_MOVING
 
 
 def _foreign(settings: Settings, mode: Mode) -> list[str]:
     """Warn of parameters for another observing mode."""
     if settings.for_mode in (None, mode.name):
         return []
-    words = f"for_mode: parameters for {settings.for_mode} found, the exposure is of {mode.name}"
+    known = f"the exposure is of {mode.name}"
+    if mode.name == OTHER:
+        known = "the observing mode of the exposure is not known"
+    words = f"for_mode: parameters for {settings.for_mode} found, {known}"
+    log.warning("%s.", words)
+    return [words]
+
+
+def _cut(plan: Plan, settings: Settings) -> list[str]:
+    """Warn of a subframe that does not fit into the frame."""
+    box, asked = plan.layout.fit, np.broadcast_to(settings.subframe or 0, 2)
+    if box.ny >= asked[0] and box.nx >= asked[1]:
+        return []
+    words = f"subframe: {asked[1]} x {asked[0]} found, {box.nx} x {box.ny} of it are in the frame"
     log.warning("%s.", words)
     return [words]
 
@@ -277,7 +295,7 @@ def _median_image(exposure: Exposure, settings: Settings) -> np.ndarray:
         middle[band] = column_median(values.reshape(len(values), -1)).reshape(-1, nx)
     if not np.isfinite(middle).any():
         raise ValueError(
-            f"{exposure.segments[0].name or 'array'}: no good pixel found in {len(pixels.values)} "
-            f"of {exposure.n_int} frames, expected an image of a star"
+            f"{exposure.segments[0].name or 'array'}: no good pixel found in the "
+            f"{len(pixels.values)} frames looked at (of {exposure.n_int}), expected a star's image"
         )
     return middle

@@ -7,7 +7,7 @@ import numpy as np
 from scipy import special
 
 from tso_level3.planning.correlation import Surface, climb, correlation_surface, span
-from tso_level3.utils.stats import median, robust
+from tso_level3.utils.stats import mad_std, median
 
 __all__ = ["NOWHERE", "Peak", "acquire", "summits", "weight"]
 
@@ -18,6 +18,8 @@ _CONVINCING = 0.9
 _HOPELESS = 0.02
 # What resembles the kernel so much is no structure of the sky.
 _SURELY = 0.8
+# Pixels above this part of the kernel's peak are the star's core.
+_CORE = 0.01
 # Power of the likeness by which the flux is weighed: the side lobes of a pattern count little.
 _SHARPNESS = 8
 # Pixels from a peak within which one pixel may make it alone, and the part of the flux that must
@@ -203,7 +205,7 @@ def _summits(
     heights = surface.height[allowed & np.isfinite(surface.value)]
     if not heights.size:
         return []
-    middle, spread = median(heights), robust(heights)
+    middle, spread = median(heights), mad_std(heights)
     noise = _pixel_noise(image, good)
 
     def fitted(x: float, y: float, value: float, over: float) -> Peak:
@@ -243,7 +245,7 @@ def _pixel_noise(image: np.ndarray, good: np.ndarray) -> float:
     """Noise of a pixel, from the differences of neighbours."""
     pairs = good[:, 1:] & good[:, :-1]
     differences = (image[:, 1:] - image[:, :-1])[pairs]
-    return robust(differences) / np.sqrt(2.0) if differences.size >= 3 else 0.0
+    return mad_std(differences) / np.sqrt(2.0) if differences.size >= 3 else 0.0
 
 
 def _allowed(
@@ -310,10 +312,10 @@ def _fitted(
     norm = float(np.sqrt(model @ model))
     height = float(data @ model) / norm
     n = len(data)
-    rest = max(float(data @ data) - height**2, 0.0)
-    # what noise leaves is no unlikeness, nor what it may leave now and then
-    unlike = max(rest - noise**2 * (n + 3.0 * np.sqrt(2.0 * n)), 0.0)
-    likeness = height / np.sqrt(height**2 + unlike) if height > 0 else 0.0
+    # the light of a neighbour, away from the core, does not stand against a star
+    core = values[lit] > _CORE * values[lit].max()
+    likeness = _likeness(data[core], model[core], noise) if core.sum() >= 9 else 0.0
+    likeness = max(likeness, _likeness(data, model, noise))
     # the light of a hot pixel, or of a cosmic ray, is gone with the pixel; that of a star is not
     near = (np.abs(u - x) < _SPIKE) & (np.abs(v - y) < _SPIKE)[:, None]
     rest_of = np.ones(n, bool)
@@ -328,6 +330,18 @@ def _fitted(
         sigmas = max(sigmas, alone)
     chance = float(min(1.0, trials * special.ndtr(-sigmas)))
     return Peak(x, y, value, overlap, height / norm, float(likeness), chance)
+
+
+def _likeness(data: np.ndarray, model: np.ndarray, noise: float) -> float:
+    """Correlation of data and model, what noise of a pixel does to it set aside; 0 at the least."""
+    data, model = data - data.mean(), model - model.mean()
+    height, n = float(data @ model) / max(float(np.sqrt(model @ model)), 1e-300), len(data)
+    if not height > 0:
+        return 0.0
+    rest = max(float(data @ data) - height**2, 0.0)
+    # what noise leaves is no unlikeness, nor what it may leave now and then
+    unlike = max(rest - noise**2 * (n + 3.0 * np.sqrt(2.0 * n)), 0.0)
+    return height / float(np.sqrt(height**2 + unlike))
 
 
 def _checked(image: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

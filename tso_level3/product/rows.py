@@ -21,7 +21,7 @@ from tso_level3.quality.noise import (
 if TYPE_CHECKING:
     from tso_level3.product.model import TSOLightCurveModel
 
-__all__ = ["TIME_SCALES", "days", "out_of_transit", "take", "transit_of"]
+__all__ = ["TIME_SCALES", "days", "out_of_transit", "place_of", "take", "transit_of"]
 
 #: The astropy scale of each scale of the column ``time``.
 TIME_SCALES = {"BMJD_TDB": "tdb", "MJD_UTC": "utc"}
@@ -107,6 +107,38 @@ def transit_of(model: TSOLightCurveModel) -> list[float] | None:
     return [float(day) for pair in zip(time[first], time[last - 1]) for day in pair]
 
 
+def place_of(rows: Any, n: int) -> np.ndarray | np.integer:
+    """Find the places of rows.
+
+    Parameters
+    ----------
+    rows : int, slice, ndarray of int or ndarray of bool
+        The rows, from 0.
+    n : int
+        How many there are.
+
+    Returns
+    -------
+    ndarray of int, or int
+        Their places from 0, none of them negative.
+
+    Raises
+    ------
+    IndexError, TypeError, ValueError
+        There are no such rows.
+    """
+    try:
+        if rows is None:
+            raise TypeError
+        return np.arange(n)[rows]
+    except (IndexError, TypeError, ValueError) as problem:
+        shown = f"{len(rows)} values" if np.ndim(rows) else str(rows)
+        raise type(problem)(
+            f"rows: {shown} found, expected rows from 0 to {n - 1}, a slice of them, or a mask of"
+            f" {n} values; between(start, end) takes times"
+        ) from problem
+
+
 def take(model: TSOLightCurveModel, rows: Any) -> TSOLightCurveModel:
     """Make a product of some rows of another.
 
@@ -132,7 +164,7 @@ def take(model: TSOLightCurveModel, rows: Any) -> TSOLightCurveModel:
     from asdf.tags.core import AsdfObject
 
     tree, n = model.instance, len(model)
-    place = np.arange(n)[rows]
+    place = place_of(rows, n)
     if not len(place):
         raise ValueError(f"rows: {rows} found, expected some of the {n} rows of the product")
     light_curve = tree["light_curve"][place]

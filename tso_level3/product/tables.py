@@ -294,6 +294,8 @@ def index_of(radii: np.ndarray, radius: float) -> int:
     ValueError
         It was not measured.
     """
+    if np.ndim(radius) or isinstance(radius, str):
+        raise ValueError(f"radius: {radius!r} found, expected one number, of `radii`")
     near = np.flatnonzero(np.isclose(radii, radius, rtol=0.0, atol=1e-6))
     if not len(near):
         shown = ", ".join(f"{value:g}" for value in radii)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tso_level3.product.rows import TIME_SCALES, days, take, transit_of
+from tso_level3.config.fields import UnknownParameter, nearest, refuse_unknown
+from tso_level3.product.rows import TIME_SCALES, days, place_of, take, transit_of
 from tso_level3.product.tables import TABLES
 
 if TYPE_CHECKING:
@@ -98,16 +99,23 @@ class ProductView:
         ------
         ValueError
             No integration is left.
+        IndexError, TypeError
+            The key is no row, and no rows, of the product.
         """
         if isinstance(key, str):
             try:
                 return super().__getitem__(key)
             except KeyError:
+                names = self.light_curve.colnames
+                if key not in names:
+                    raise KeyError(
+                        f"{key}: no column of light_curve{nearest(key, names)}"
+                    ) from None
                 return self.light_curve[key]
         if isinstance(key, slice) and any(hasattr(edge, "mjd") for edge in (key.start, key.stop)):
             return self.between(key.start, key.stop)
         if np.ndim(key) == 0 and not isinstance(key, slice):
-            return self.light_curve[key]
+            return self.light_curve[place_of(key, len(self))]
         return take(self, key)
 
     def between(self, start: Any = None, end: Any = None) -> TSOLightCurveModel:
@@ -133,6 +141,11 @@ class ProductView:
             default if edge is None else days(edge, self.time_scale)
             for edge, default in ((start, -np.inf), (end, np.inf))
         ]
+        if edges[0] > edges[1]:
+            raise ValueError(
+                f"between: {edges[0]:.10g} to {edges[1]:.10g} found, which is reversed, expected"
+                " the start before the end"
+            )
         inside = (time >= edges[0]) & (time <= edges[1])
         if not inside.any():
             raise ValueError(
@@ -150,7 +163,8 @@ class ProductView:
         order: int = 1,
         window: Sequence[float] | None = None,
         radius: float | None = None,
-        components: bool = False,
+        components: bool | int | str = False,
+        **others: Any,
     ) -> Detrended:
         """Take out of a light curve what follows the star's motion and a trend in time.
 
@@ -167,8 +181,11 @@ class ProductView:
             says that there is no transit.
         radius : float, optional
             One of `radii` [pix]; the quoted measurement where it is not given.
-        components : bool
-            Whether the projections on the leading principal components are vectors too.
+        components : bool, int or str
+            Whether the changes of the star's image (the column ``components``) are vectors too:
+            all, the first so many, or, by ``auto``, those that are slow beyond chance.
+        **others
+            Nothing: names that are not parameters are refused with the nearest one.
 
         Returns
         -------
@@ -183,16 +200,22 @@ class ProductView:
         """
         from tso_level3.quality.detrend import detrend
 
+        if "out_of_transit" in others:
+            raise UnknownParameter(
+                "out_of_transit: not a parameter of detrended, perhaps window, the time of the"
+                " transit itself; by default it is what measure(out_of_transit=...) left out"
+            )
+        refuse_unknown(others, ("vectors", "order", "window", "radius", "components"))
         flux, flux_err = self.flux_at(radius)
         known = {item.name: item for item in TABLES["light_curve"] if not item.shape}
         named = {}
-        for name in vectors:
+        for name in (vectors,) if isinstance(vectors, str) else vectors:
             if name not in known:
                 raise ValueError(f"vectors: {name!r} found, expected columns: {', '.join(known)}")
             named[name] = np.asarray(self.light_curve[name], dtype=float)
-        if components:
-            values = np.asarray(self.light_curve["components"], dtype=float)
-            named |= {f"component_{k + 1}": values[:, k] for k in range(values.shape[1])}
+        values = np.asarray(self.light_curve["components"], dtype=float)
+        count = _count_of(components, values.shape[1], self.meta.tso_level3)
+        named |= {f"component_{k + 1}": values[:, k] for k in range(count)}
         time = self._time
         if window is None:
             window = transit_of(self)
@@ -212,6 +235,19 @@ class ProductView:
         """Times of the rows, or their integration numbers where no times are known."""
         name = "time" if self.time_scale in TIME_SCALES else "integration"
         return np.asarray(self.light_curve[name], dtype=float)
+
+
+def _count_of(components: bool | int | str, most: int, made: Any) -> int:
+    """Tell how many components are asked for."""
+    if isinstance(components, bool):
+        return most if components else 0
+    if components == "auto":
+        return int(dict(made.instance).get("components", {}).get("significant", 0))
+    if isinstance(components, int | np.integer) and 0 <= components <= most:
+        return int(components)
+    raise ValueError(
+        f"components: {components!r} found, expected true, false, auto or a number up to {most}"
+    )
 
 
 def _properties(kind: type) -> list[str]:

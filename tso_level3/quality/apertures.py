@@ -19,6 +19,7 @@ from tso_level3.quality.compare import (
 )
 from tso_level3.quality.noise import Centres, Scatter, bin_size, bins, counted, scatter_about
 from tso_level3.quality.pixel_phase import pointing_noise
+from tso_level3.quality.surroundings import Surroundings, surroundings_of
 from tso_level3.utils.stats import median
 
 __all__ = ["Choice", "judge", "net_flux"]
@@ -26,6 +27,10 @@ __all__ = ["Choice", "judge", "net_flux"]
 # No light curve is quieter than this part of its photon and read noise; relative error of a
 # scatter, times the root of the number of integrations, by which a short one may be.
 _QUIETEST, _SCATTER_ERROR = 0.9, 0.87
+# Part of the flux that other sources may have.
+_DILUTED = 0.01
+# Part of an aperture that may lie beyond the frame.
+_CUT = 0.01
 _OVERLAPS = "overlaps the annulus: the star's light would be background"
 # Integrations that are worked on together.
 _ROWS = 4096
@@ -47,6 +52,8 @@ class Choice:
         The tables, by column name.
     reason : str
         Why, in a few words.
+    surroundings : Surroundings
+        Other sources, and an uneven sky.
     rejected : str
         What stands against it, where nothing else was left; else empty.
     """
@@ -57,6 +64,7 @@ class Choice:
     grid: dict[str, np.ndarray]
     apertures: dict[str, np.ndarray]
     reason: str
+    surroundings: Surroundings
     rejected: str = ""
 
 
@@ -139,6 +147,7 @@ def judge(
     centres = Centres(found.psf[:, 0], found.psf[:, 1])
     size = bin_size(time, n)
     pointing = pointing_noise(found, plan)
+    around = surroundings_of(plan, n)
     rows: list[dict] = []
     scatters: list[Scatter] = []
     means: list[np.ndarray] = []
@@ -159,18 +168,20 @@ def judge(
             row = judged(_curve(found, plan, len(rows)), _expected(found, a, r))
             place = {"kind": "aperture", "radius": radius, "radius_inner": inner}
             row |= {**place, "radius_outer": outer, "pointing_noise": pointing[r]}
+            row["dilution"] = around.dilution[r]
             if radius > inner:
                 row["rejected"] = _OVERLAPS
             rows.append(row)
     nothing = {"radius": np.nan, "radius_inner": np.nan, "radius_outer": np.nan}
     variance = median(found.psf_err[:, 2] ** 2)
     row = judged(found.psf[:, 2], {"total": variance, **_psf_parts(plan)})
-    rows.append({"kind": "psf", **nothing, **row})
+    rows.append({"kind": "psf", **nothing, **row, "dilution": around.dilution[-1]})
     curves = (np.where(use, _curve(found, plan, k), np.nan) for k in range(len(rows)))
     scatter = np.array([own.plain for own in scatters])
     jumped = jump_variance(curves, scatter, _jumps(found, plan, wish, use), hour)
     _score(rows, scatter, jumped, np.stack(means), max(size // 2, 1))
     _check_response(rows, found, plan, use)
+    _check_light(rows, plan)
     picked = choose(rows, plan.radii, wish, n)
     best, chosen = picked.best, rows[picked.best]
     if wish.choose and n >= LEAST:
@@ -204,6 +215,7 @@ def judge(
         grid=_table(rows, GRID),
         apertures=_table(quoted, APERTURES),
         reason=picked.reason,
+        surroundings=around,
         rejected=chosen["rejected"],
     )
 
@@ -249,7 +261,8 @@ def _score(
     total = np.maximum(total + scatter[best] ** 2 - total[best], 0.0)
     for k, row in enumerate(rows):
         error = scatter[k] * row["scatter_err"]
-        row["score"] = float(np.sqrt(total[k])) if fine[k] else np.nan
+        # Light that does not vary with the star makes its noise look small, not the star's signal.
+        row["score"] = float(np.sqrt(total[k]) / (1.0 - row["dilution"])) if fine[k] else np.nan
         # What a small excess adds is no more uncertain than it is large.
         with np.errstate(invalid="ignore", divide="ignore"):
             error = np.hypot(error, 0.5 * min(doubt[k], abs(excess[k])))
@@ -272,6 +285,22 @@ def _check_response(rows: list[dict], found: Measurement, plan: Plan, use: np.nd
     if plain is not None and moved is not None and plain.wrong and moved.wrong:
         slope = 0.5 * (plain.low + plain.high)
         rows[-1]["rejected"] = f"follows {slope:.2f} of the changes of the flux in an aperture"
+
+
+def _check_light(rows: list[dict], plan: Plan) -> None:
+    """Reject the rows that hold light of other sources, or lie beyond the frame, if others do not.
+
+    The motion of the star changes the flux in an aperture that the frame cuts.
+    """
+    least = min(row["dilution"] for row in rows)
+    cut = 1.0 - plan.overlap.sum(axis=1) / (np.pi * plan.radii**2)
+    for row, part in zip(rows, np.append(np.resize(cut, len(rows) - 1), 0.0), strict=True):
+        if row["rejected"]:
+            continue
+        if row["dilution"] > max(_DILUTED, 2.0 * least):
+            row["rejected"] = f"{row['dilution']:.0%} of the flux is of another source"
+        elif part > _CUT and part > 2.0 * cut.min():
+            row["rejected"] = f"{part:.0%} of the aperture is beyond the frame"
 
 
 def _expected(found: Measurement, annulus: int, radius: int) -> dict[str, float]:

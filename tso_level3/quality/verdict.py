@@ -11,7 +11,12 @@ __all__ = ["Signs", "Verdict", "verdict_of"]
 _SOME, _MOST = 0.05, 0.5
 # Integrations whose scatter says something.
 _LEAST = 10
-_DISAGREE = 3.0
+# How far errors and scatter may disagree: a factor, and standard errors of the scatter.
+_DISAGREE, _SURE, _SCATTER_ERROR = 1.5, 2.5, 0.87
+# Parts of the flux that do not vary with the star.
+_DILUTED, _UNEVEN = 0.01, 0.01
+# A smaller part of an aperture beyond the frame moves little light.
+_CUT = 0.01
 # A star does not vary by this part of its flux from one integration to the next.
 _LOST = 0.3
 _FAINTEST = 3.0
@@ -43,6 +48,12 @@ class Signs:
         Distance of the star from where it was asked for [pix]; NaN where nothing was asked.
     rejected : str
         What stands against the quoted light curve.
+    diluted, uneven : float
+        Parts of the quoted flux that are of other sources, and that an uneven sky may add or take.
+    no_sky : bool
+        Whether the background was to be subtracted and could not be.
+    cut : float
+        Part of the quoted aperture that is beyond the frame.
     """
 
     n: int
@@ -57,6 +68,10 @@ class Signs:
     faint: bool
     far: float
     rejected: str
+    diluted: float = 0.0
+    uneven: float = 0.0
+    no_sky: bool = False
+    cut: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -121,14 +136,36 @@ def verdict_of(signs: Signs) -> Verdict:
         # A faint star is there in all integrations, a chance pattern is not.
         (fatal if signs.failed > _SOME else grave).append("the image hardly resembles a star")
     ratio = signs.scatter / signs.expected if signs.expected > 0 else float("nan")
-    if signs.n >= _LEAST and not 1 / _DISAGREE <= ratio <= _DISAGREE and ratio == ratio:
+    limit = _DISAGREE + _SURE * _SCATTER_ERROR / max(signs.n, 1) ** 0.5
+    if signs.n >= _LEAST and not 1 / limit <= ratio <= limit and ratio == ratio:
         grave.append(f"the scatter is {ratio:.2g} times what the errors say")
+    measured = round(signs.n * (1 - signs.failed))
+    if 0 < measured < _LEAST:
+        few = "1 integration" if measured == 1 else f"{measured} integrations"
+        grave.append(f"noise cannot be judged from {few}, expected {_LEAST} or more")
+    if signs.cut > _CUT:
+        grave.append(
+            f"{signs.cut:.0%} of the quoted aperture is beyond the frame: the star's motion changes"
+            " its flux"
+        )
     if signs.filled > _FILLED:
         grave.append(f"{signs.filled:.0%} of the flux is filled in")
     if signs.missing > _FILLED:
         grave.append(
             f"pixels that hold {signs.missing:.0%} of the flux are missing in every integration"
         )
+    if signs.diluted > _DILUTED and not signs.rejected:
+        grave.append(
+            f"{signs.diluted:.0%} of the flux is of another source, which makes a transit as much"
+            " shallower"
+        )
+    if signs.uneven > _UNEVEN:
+        grave.append(
+            f"the sky is uneven: flux, and the depth of a transit, are uncertain by"
+            f" {signs.uneven:.1%} of themselves"
+        )
+    if signs.no_sky:
+        grave.append("no annulus fits: what sky there is makes a transit shallower")
     if signs.rejected:
         grave.append(signs.rejected)
     if signs.far > _FAR:

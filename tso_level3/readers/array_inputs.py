@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tso_level3.readers.arrays import ArrayFrames, cube, known_errors, plain_masked
+from tso_level3.readers.arrays import NO_ERRORS, ArrayFrames, cube, known_errors, plain_masked
 from tso_level3.readers.errors import InputError
 from tso_level3.readers.fits.generic import header_time
 from tso_level3.readers.inputs import Part
@@ -64,12 +64,12 @@ def array_part(
     data, masked = plain_masked(values)
     frames = cube(data, name)
     dq = _joined_masks(frames.shape, (masked, "mask"), (own_mask, "mask"), (mask, "mask"))
-    error = own_errors if errors is None else _plain_errors(errors)
+    error = own_errors if errors is None else _plain_errors(errors, unit)
     source = ArrayFrames(frames, _fitted(error, frames.shape, "errors"), dq)
     notes: tuple[str, ...] = ()
     if source.errors is not None and not known_errors(source, len(frames), frames.shape[1:]):
         source = source.without_errors()
-        notes = ("The standard errors are zero and were taken as unknown.",)
+        notes = (NO_ERRORS,)
     tree = tree_of(header) if header else {}
     return Part(
         name=name,
@@ -125,8 +125,15 @@ def _standard(uncertainty: Any, name: str) -> np.ndarray | None:
     raise InputError(f"{name}: uncertainty of type {kind} found, expected std, var or ivar")
 
 
-def _plain_errors(errors: Any) -> np.ndarray:
-    array = np.asarray(getattr(errors, "array", getattr(errors, "value", errors)))
+def _plain_errors(errors: Any, unit: str) -> np.ndarray:
+    if hasattr(errors, "uncertainty_type"):
+        errors = _standard(errors, "errors")
+    if unit and hasattr(errors, "to_value"):
+        try:
+            errors = errors.to_value(unit)
+        except (TypeError, ValueError) as problem:
+            raise InputError(f"errors: unit {errors.unit} found, expected {unit}") from problem
+    array = np.asarray(getattr(errors, "value", errors))
     if array.dtype.kind not in "fiu":
         raise InputError(f"errors: values of type {array.dtype} found, expected real numbers")
     return array

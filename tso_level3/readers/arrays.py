@@ -10,7 +10,18 @@ import numpy as np
 from tso_level3.datatypes import Box, Pixels
 from tso_level3.readers.errors import InputError
 
-__all__ = ["ArrayFrames", "as_float", "as_quality", "cube", "known_errors", "plain_masked"]
+__all__ = [
+    "NO_ERRORS",
+    "ArrayFrames",
+    "as_float",
+    "as_quality",
+    "cube",
+    "known_errors",
+    "plain_masked",
+]
+
+#: What is said where `known_errors` finds none.
+NO_ERRORS = "No standard error is positive (all are zero, negative or NaN): taken as unknown."
 
 _PARTS = ("var_poisson", "var_rnoise", "var_flat")
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from tso_level3.config.settings import Settings
 from tso_level3.datatypes import Box, Pixels
-from tso_level3.readers.arrays import as_float, as_quality, known_errors
+from tso_level3.readers.arrays import NO_ERRORS, as_float, as_quality, known_errors
 from tso_level3.readers.errors import InputError, ProductInput, brief, check_file, quiet
 from tso_level3.readers.inputs import Part, describe_file
 from tso_level3.readers.metadata import get, plain, refuse_spectra
@@ -136,7 +136,7 @@ def _asdf_part(
         if "errors" in keys and not known_errors(source, full[0], full[1:]):
             keys.pop("errors")
             source = AsdfFrames(str(path), keys)
-            notes.append("The standard errors are zero and were taken as unknown.")
+            notes.append(NO_ERRORS)
     except OSError as problem:
         raise InputError(str(problem)) from problem
     has = ("errors" in keys, "dq" in keys)

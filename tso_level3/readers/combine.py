@@ -20,7 +20,7 @@ from tso_level3.readers.errors import InputError
 from tso_level3.readers.inputs import Part
 from tso_level3.readers.metadata import number
 from tso_level3.readers.order import check_same, gaps, ordered
-from tso_level3.readers.times import given_times, unknown_times
+from tso_level3.readers.times import doubts, given_times, unknown_times
 from tso_level3.readers.units import Conversion, conversion, gain_of, given_unit
 
 __all__ = ["stitch", "unreadable_part"]
@@ -75,7 +75,7 @@ def stitch(
     InputError
         Inputs differ in shape, unit, filter or detector, overlap, or none can be read.
     """
-    parts = _prepared(parts, settings)
+    parts, silent = _prepared(parts, settings)
     if times is None:
         parts = ordered(parts)
     good = [part for part in parts if not part.problem]
@@ -83,10 +83,12 @@ def stitch(
     scales = _conversions(parts, good, settings, gain)
     has_errors = all(part.has_errors for part in good)
     exposure_times = _times(parts, times)
-    notes = [*_gathered(parts), *gaps(good), scales[0].note, *exposure_times.notes]
+    notes = [*_gathered(parts), *silent, *gaps(good), scales[0].note, *exposure_times.notes]
     if not has_errors and any(part.has_errors for part in good):
         without = next(part.name for part in good if not part.has_errors)
         notes.append(f"{without} has no standard errors; those of the other inputs were left.")
+    if settings.dq_bits != Settings().dq_bits and not any(part.has_dq for part in good):
+        notes.append("dq_bits is not used: no data quality and no mask is known.")
     notes = [note for note in notes if note]
     for note in notes:
         log.warning("%s", note)
@@ -108,7 +110,7 @@ def stitch(
     )
 
 
-def _prepared(parts: Sequence[Part], settings: Settings) -> list[Part]:
+def _prepared(parts: Sequence[Part], settings: Settings) -> tuple[list[Part], list[str]]:
     """See that there is something to join, and that it is of one kind."""
     good = [part for part in parts if not part.problem]
     if not good:
@@ -117,9 +119,9 @@ def _prepared(parts: Sequence[Part], settings: Settings) -> list[Part]:
     if settings.unit is not None:
         unit = given_unit(settings.unit)
         parts = [_in_unit(part, unit) for part in parts]
-    check_same([part for part in parts if not part.problem], settings.where or ())
+    notes = check_same([part for part in parts if not part.problem], settings.where or ())
     shape = good[0].shape
-    return [replace(part, shape=shape) if part.problem else part for part in parts]
+    return [replace(part, shape=shape) if part.problem else part for part in parts], notes
 
 
 def _in_unit(part: Part, unit: str) -> Part:
@@ -244,13 +246,7 @@ def _times(parts: Sequence[Part], given: Any) -> Times:
     flags = np.concatenate([part.times.flags for part in parts])
     sources = list(dict.fromkeys(part.times.source for part in parts if not part.problem))
     notes = _counted([note for part in parts for note in part.times.notes])
-    mid = utc[np.isfinite(utc)] if np.isfinite(utc).any() else tdb[np.isfinite(tdb)]
-    if mid.size == 0:
-        notes.append("No times are known.")
-    elif mid.size < total:
-        notes.append(f"No times are known for {total - mid.size} of {total} integrations.")
-    if mid.size > 1 and np.any(np.diff(mid) <= 0):
-        notes.append("The times of the frames do not rise in the order of the frames.")
+    notes += doubts(utc if np.isfinite(utc).any() else tdb)
     return Times(utc, tdb, "; ".join(sources), flags, tuple(notes), exposure_time)
 
 

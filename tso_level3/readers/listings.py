@@ -16,6 +16,7 @@ __all__ = [
     "Files",
     "association_members",
     "files_of",
+    "is_image_name",
     "is_pattern",
     "is_product_name",
     "natural_key",

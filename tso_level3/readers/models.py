@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tso_level3.readers.arrays import ArrayFrames, cube, known_errors
+from tso_level3.readers.arrays import NO_ERRORS, ArrayFrames, cube, known_errors
 from tso_level3.readers.errors import InputError, brief, quiet
 from tso_level3.readers.inputs import Part
 from tso_level3.readers.metadata import (
@@ -107,7 +107,7 @@ def _from_arrays(
     notes = []
     if source.errors is not None and not known_errors(source, len(values), values.shape[1:]):
         source = source.without_errors()
-        notes.append("The standard errors are zero and were taken as unknown.")
+        notes.append(NO_ERRORS)
     return source, values.shape, notes
 
 

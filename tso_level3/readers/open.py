@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from tso_level3.readers.listings import (
     Files,
     association_members,
     files_of,
+    is_image_name,
     is_pattern,
     is_product_name,
 )
@@ -110,11 +113,15 @@ def open_exposure(
 
 
 def _parts(source: Any, settings: Settings) -> list[Part]:
-    found = _items(source)
+    try:
+        found = _items(source)
+        found.items[:] = _once(found.items)
+    except RuntimeError as problem:  # ~name of nobody
+        raise InputError(f"{source}: cannot be a file name ({brief(problem)})") from problem
     work = Workspace()
     picker = Picker(settings.where) if settings.where else None
     parts: list[Part] = []
-    products = []
+    products, strays = [], []
     for place, item in enumerate(found.items, 1):
         named = isinstance(item, str | Path)
         try:
@@ -135,22 +142,47 @@ def _parts(source: Any, settings: Settings) -> list[Part]:
             alone = not found.several or len(found.items) == 1 or settings.unreadable == "stop"
             # What does not exist was misspelled; what was searched for existed a moment ago.
             missing = isinstance(problem, MissingInput) and not found.searched
-            if alone or missing or not named:
+            stray = named and not missing and not is_image_name(Path(item))
+            if stray and found.searched:
+                strays.append(str(item))
+                continue
+            if alone or missing or not named or stray:
                 raise
             log.debug("%s", brief(problem, length=400))
             parts.append(unreadable_part(Path(item), brief(problem, length=400)))
-    if products:
-        rest = f" and {len(products) - 1} more" if len(products) > 1 else ""
-        log.warning("%s%s: a product, no image; left out.", products[0], rest)
+    for names, kind in ((products, "a product"), (strays, "a file of another kind")):
+        if names:
+            rest = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            log.warning("%s%s: %s, no image; left out.", names[0], rest, kind)
     if picker is not None:
         if all(part.problem for part in parts):
             raise picker.refused()
         log.info(
             "%d of %d inputs fulfil %s.", len(parts), len(found.items), ", ".join(settings.where)
         )
-    if not parts:
+    if not parts and products:
         raise ProductInput(products[0])
+    if not parts:
+        raise InputError(f"{strays[0]}: no image found, {_EXPECTED}")
     return parts
+
+
+def _once(items: list[Any]) -> list[Any]:
+    """Leave out files that were named before, and say so."""
+    seen: set[str] = set()
+    out, again = [], []
+    for item in items:
+        path = None
+        if isinstance(item, str | Path):
+            with suppress(ValueError):  # no name of a file; the reader tells of it
+                path = os.path.realpath(Path(item).expanduser())
+        (again if path in seen else out).append(item)
+        if path is not None:
+            seen.add(path)
+    if again:
+        rest = f" and {len(again) - 1} more" if len(again) > 1 else ""
+        log.warning("%s%s: named more than once; each file is counted once.", again[0], rest)
+    return out
 
 
 def _picked(part: Part, picker: Picker) -> list[Part]:
@@ -164,13 +196,18 @@ def _items(source: Any) -> Files:
         if not str(source).strip():
             raise InputError(f"source: an empty name found, {_EXPECTED}")
         return files_of(source)
+    _refuse_product(source)
     if isinstance(source, Mapping):
         return Files(association_members(source, Path(), "association"), several=True)
     if is_library(source):
         return Files(library_models(source), several=True)
     if is_model(source) or memory.is_nddata(source):
         return Files([source])
-    if isinstance(source, Iterable) and not isinstance(source, bytes):
+    if isinstance(source, set | frozenset):
+        raise InputError("source: a set found, which has no order, expected a list")
+    # A table is no list of its columns.
+    table = hasattr(source, "columns")
+    if isinstance(source, Iterable) and not isinstance(source, bytes) and not table:
         items: list[Any] = []
         searched = True
         for item in source:
@@ -183,6 +220,12 @@ def _items(source: Any) -> Files:
             raise InputError(f"source: a {type(source).__name__} of numbers found, {_EXPECTED}")
         return Files(items, several=True, searched=searched)
     raise InputError(f"source: {type(source).__name__} found, {_EXPECTED}")
+
+
+def _refuse_product(item: Any) -> None:
+    """Raise for an open product as for the file of one."""
+    if hasattr(item, "light_curve") and hasattr(item, "meta"):
+        raise ProductInput(item.meta.filename or "source")
 
 
 def _is_number(item: Any) -> bool:
@@ -236,6 +279,7 @@ def is_product(path: Path) -> bool:
 def _part(item: Any, place: int, settings: Settings, work: Workspace) -> Part:
     if isinstance(item, str | Path):
         return _file_part(Path(item).expanduser(), settings, work)
+    _refuse_product(item)
     if is_model(item):
         return without(model_part(item, place), settings, *FILE_SETTINGS)
     if memory.is_array(item) or isinstance(item, list | tuple):

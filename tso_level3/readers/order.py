@@ -35,7 +35,7 @@ _OPTICS = ("instrument", "detector", "filter", "pupil", "subarray")
 _SHOWN = 4
 
 
-def check_same(good: Sequence[Part], where: Sequence[str] = ()) -> None:
+def check_same(good: Sequence[Part], where: Sequence[str] = ()) -> list[str]:
     """See that inputs are of one kind.
 
     Parameters
@@ -45,14 +45,19 @@ def check_same(good: Sequence[Part], where: Sequence[str] = ()) -> None:
     where : sequence of str
         Conditions ``KEYWORD=VALUE`` that all of them fulfil: what the user chose may vary.
 
+    Returns
+    -------
+    list of str
+        A sentence for what some of them say and others do not, which is not compared.
+
     Raises
     ------
     InputError
         They differ in shape, unit, instrument, detector, filter, pupil, subarray, target or type
-        of image; the message lists what was found. What an input does not say is not compared.
+        of image; the message lists what was found.
     """
     chosen = {condition.partition("=")[0].strip().upper() for condition in where}
-    differ, hint = [], ""
+    differ, hint, notes = [], "", []
     for label in ("shape", "unit", *LABELS):
         if chosen.intersection(LABELS.get(label, ())):
             continue
@@ -63,6 +68,13 @@ def check_same(good: Sequence[Part], where: Sequence[str] = ()) -> None:
                 # WASP-39 and wasp 39 are one star.
                 key = text if label in ("shape", "unit") else re.sub(r"[\W_]", "", text).lower()
                 found.setdefault(key, []).append(part)
+        silent = [part for part in good if not _label(part, label)]
+        if found and silent:
+            said = _label(next(iter(found.values()))[0], label)
+            notes.append(
+                f"{len(silent)} of {len(good)} inputs, such as {_short(silent[0])}, do not say"
+                f" their {label}; it was taken for {said}, as in the others."
+            )
         if len(found) < 2:
             continue
         names = [
@@ -80,6 +92,7 @@ def check_same(good: Sequence[Part], where: Sequence[str] = ()) -> None:
     if differ:
         listed = "; ".join(differ)
         raise InputError(f"inputs that differ found, expected one series: {listed}{hint}")
+    return notes
 
 
 def _label(part: Part, label: str) -> str:

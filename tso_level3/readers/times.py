@@ -23,7 +23,7 @@ from tso_level3.readers.header_times import (
 from tso_level3.readers.inputs import PartTimes
 from tso_level3.readers.metadata import number
 
-__all__ = ["given_times", "integration_times", "unknown_times", "unwrap"]
+__all__ = ["doubts", "given_times", "integration_times", "unknown_times", "unwrap"]
 
 log = logging.getLogger(__name__)
 
@@ -84,13 +84,19 @@ def given_times(times: Any, n_frames: int) -> PartTimes:
     notes: tuple[str, ...] = ()
     utc, tdb = nothing, nothing
     try:
+        if hasattr(times, "to_value") and hasattr(times, "unit"):
+            times = times.to_value("d")
+        elif not hasattr(times, "mjd") and np.asarray(times).dtype.kind in "MOU":
+            from astropy.time import Time
+
+            times = Time(times)
         if hasattr(times, "scale") and hasattr(times, "mjd"):
             barycentric = times.scale == "tdb"
             days = np.atleast_1d(np.asarray(times.mjd if barycentric else times.utc.mjd, float))
         else:
             barycentric = False
             days = np.atleast_1d(np.asarray(times, dtype=float))
-    except (TypeError, ValueError) as problem:
+    except (TypeError, ValueError, KeyError) as problem:
         raise ValueError(
             f"times: {type(times).__name__} found, expected MJD UTC numbers or an astropy Time"
         ) from problem
@@ -100,13 +106,48 @@ def given_times(times: Any, n_frames: int) -> PartTimes:
         )
     if np.any(days > 2.0e6):
         notes += ("The times given are Julian dates; 2400000.5 was taken off.",)
-    days = as_mjd(days) if np.any(days > 10000) else days
+    plain, days = days, as_mjd(days) if np.any(days > 10000) else days
+    lost = np.isfinite(plain) & ~np.isfinite(days)
+    if lost.any():
+        raise ValueError(f"times: {plain[lost][0]:g} found, expected days, MJD UTC")
+    if np.isfinite(days).any() and np.nanmax(days) < 10000:
+        first, last = np.nanmin(days), np.nanmax(days)
+        notes += (f"The times given are no dates, {first:g} to {last:g}; they are taken for days.",)
     if barycentric:
         tdb = days
         notes += ("The times given are TDB and taken as barycentric.",)
     else:
         utc = days
+    notes += tuple(doubts(days))
     return PartTimes(utc, tdb, "given", flags_of(utc, tdb), None, notes)
+
+
+def doubts(days: np.ndarray) -> list[str]:
+    """Say what is not as it should be in the times of all frames.
+
+    Parameters
+    ----------
+    days : ndarray, (n,)
+        Times in the order of the frames [d]; NaN where unknown.
+
+    Returns
+    -------
+    list of str
+        Sentences.
+    """
+    known = days[np.isfinite(days)]
+    steps = np.diff(known)
+    notes = []
+    if known.size == 0:
+        notes.append("No times are known.")
+    elif known.size < days.size:
+        missing = days.size - known.size
+        notes.append(f"No times are known for {missing} of {days.size} integrations.")
+    if (steps < 0).any():
+        notes.append("The times of the frames do not rise in the order of the frames.")
+    if (steps == 0).any():
+        notes.append(f"{(steps == 0).sum()} times of frames are those of the frame before.")
+    return notes
 
 
 def flags_of(utc: np.ndarray, tdb: np.ndarray, computed: np.ndarray | None = None) -> np.ndarray:

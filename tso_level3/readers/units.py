@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tso_level3.readers.errors import InputError
+from tso_level3.readers.errors import InputError, MissingInput
 from tso_level3.readers.fits.cards import value
 from tso_level3.readers.fits.scan import scan
 from tso_level3.readers.metadata import number
@@ -244,7 +244,12 @@ def gain_of(
     try:
         factor = float(setting)
     except (TypeError, ValueError):
-        return _from_reference(Path(str(setting)).expanduser(), tree, shape)
+        path = Path(str(setting)).expanduser()
+        if not path.exists():
+            raise MissingInput(
+                f"gain: {setting}: no such file, expected a positive number or a file"
+            ) from None
+        return _from_reference(path, tree, shape)
     if not (math.isfinite(factor) and factor > 0):
         raise InputError(f"gain: {setting} found, expected a positive number or a file")
     return factor

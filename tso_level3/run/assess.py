@@ -274,11 +274,12 @@ def signs_of(
     else:
         flux, error = (light_curve[name][:, at] for name in ("aperture_flux", "aperture_flux_err"))
     failed = ~np.isfinite(flux) | ((light_curve["flags"] & np.uint32(_FAILED)) != 0)
-    outside = np.zeros(len(flux), bool)
+    outside, cut = np.zeros(len(flux), bool), 0.0
     if choice.kind != "psf":
         away = [light_curve[f"psf_{axis}"] - light_curve[f"aperture_{axis}"] for axis in "xy"]
         with np.errstate(invalid="ignore"):
             outside = np.hypot(*away) > plan.radii[at]
+        cut = 1.0 - float(plan.overlap[at].sum() / (np.pi * plan.radii[at] ** 2))
     chosen = int(np.flatnonzero(table["chosen"])[0])
     with np.errstate(invalid="ignore", divide="ignore"):
         signal = median(np.abs(flux) / error)
@@ -301,4 +302,13 @@ def signs_of(
         faint=bool(plan.flags & Flag.FAINT),
         far=far,
         rejected=choice.rejected,
+        diluted=float(table["dilution"][chosen]),
+        uneven=float(choice.surroundings.uneven[at]) if choice.kind != "psf" else 0.0,
+        no_sky=(
+            settings.background != "none"
+            and plan.background.mode == "none"
+            and settings.background_level is None
+            and choice.kind != "psf"
+        ),
+        cut=cut,
     )

@@ -188,7 +188,9 @@ def root_name(source: Any, inputs: Sequence[Mapping]) -> str | None:
             return f"{name}.asdf"
     name = filename_of(source)
     if name is not None and is_pattern(name):
-        name = str(files_of(name).items[0])
+        # What a pattern finds first need not be an image.
+        first = inputs[0].get("name") if inputs else None
+        name = next((str(file) for file in files_of(name).items if file.name == first), None)
     elif name is not None and Path(name).name in ("", "..") and Path(name).is_dir():
         # "." has no name of its own
         name = str(Path(name).resolve())

@@ -13,7 +13,7 @@ from tso_level3.config.settings import Settings
 from tso_level3.datatypes import FrameSource
 from tso_level3.flags import Flag
 from tso_level3.readers import jwst
-from tso_level3.readers.arrays import known_errors
+from tso_level3.readers.arrays import NO_ERRORS, known_errors
 from tso_level3.readers.concat import Workspace
 from tso_level3.readers.errors import InputError, ProductInput
 from tso_level3.readers.fits import ncdhas
@@ -116,7 +116,7 @@ def _frames(
     source = frames_of(file, planes, n_frames=n_frames, work=work)
     shape = cube_shape(file.path, image)[1:]
     if "errors" in planes and not known_errors(source, n_frames, shape):
-        notes.append("The standard errors are zero and were taken as unknown.")
+        notes.append(NO_ERRORS)
         del planes["errors"]
         source = frames_of(file, planes, n_frames=n_frames, work=work)
     return planes, source, notes
@@ -133,6 +133,15 @@ def _named(file: FitsFile, name: str, parameter: str) -> Hdu:
         there = ", ".join(h.name or str(h.index) for h in file.hdus if h.is_image) or "none"
         raise InputError(f"{parameter}: {name} is no image of {file.path}, expected one of {there}")
     return hdu
+
+
+def _beside(file: FitsFile, image: Hdu, name: str, parameter: str) -> Hdu:
+    found = _named(file, name, parameter)
+    if found is image:
+        raise InputError(
+            f"{parameter}: {name} is the image itself of {file.path}, expected another"
+        )
+    return found
 
 
 def _image(file: FitsFile, settings: Settings) -> Hdu:
@@ -158,7 +167,7 @@ def _planes(file: FitsFile, image: Hdu, settings: Settings) -> tuple[dict, list[
         planes[name] = Plane(hdu, plane, variance)
 
     if settings.error_extension is not None:
-        add("errors", _named(file, settings.error_extension, "error_extension"))
+        add("errors", _beside(file, image, settings.error_extension, "error_extension"))
     else:
         error, kind = _default_errors(file)
         if error is not None and kind in ("std", "var"):
@@ -166,7 +175,7 @@ def _planes(file: FitsFile, image: Hdu, settings: Settings) -> tuple[dict, list[
         elif error is not None:
             notes.append(f"The uncertainties are of type {kind} and were not used.")
     if settings.mask_extension is not None:
-        add("dq", _named(file, settings.mask_extension, "mask_extension"))
+        add("dq", _beside(file, image, settings.mask_extension, "mask_extension"))
     else:
         mask = next((h for n in ("DQ", "MASK") if (h := file.find(n)) and h.is_image), None)
         if mask is not None and mask is not image:

@@ -1,0 +1,216 @@
+"""What lies around the star: light of other stars in the apertures, and an uneven sky.
+
+Both leave a part of the flux that does not vary with the star, and so make a transit too shallow.
+Neither shows in the scatter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from tso_level3.core.plan import Plan
+from tso_level3.utils.stats import mad_std
+
+__all__ = ["Neighbour", "Surroundings", "surroundings_of"]
+
+#: Full width at half maximum of a Gaussian over its standard deviation.
+FWHM = 2.3548
+# A neighbour exceeds what the star has there by this part, the noise by so many standard
+# deviations, and this part of the star's peak; on so many pixels, farther than so many widths.
+_EXCESS, _SIGMAS, _PEAK, _PIXELS, _APART = 0.75, 6.0, 3e-3, 5, 1.2
+# It is told of where it has this part of the star's flux.
+_BRIGHT = 3e-3
+# Sectors of the annulus: as large as the aperture, but so many at least and at most.
+_FEWEST, _MOST = 8, 24
+# Pixels of an annulus, at least, that say something of the sky.
+_RING = 32
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """Another source beside the star.
+
+    Attributes
+    ----------
+    x, y : float
+        Where it is [pix].
+    flux : float
+        Its flux over that of the star.
+    """
+
+    x: float
+    y: float
+    flux: float
+
+
+@dataclass(frozen=True, eq=False)
+class Surroundings:
+    """What lies around the star.
+
+    Attributes
+    ----------
+    neighbours : tuple of Neighbour
+        Other sources, the brightest first.
+    dilution : ndarray, (n_radii + 1,)
+        Part of the flux of each aperture, and of the fit of the template, that is theirs.
+    uneven : ndarray, (n_radii,)
+        Part of the flux of each aperture that an uneven sky may add or take.
+    """
+
+    neighbours: tuple[Neighbour, ...]
+    dilution: np.ndarray
+    uneven: np.ndarray
+
+
+def surroundings_of(plan: Plan, frames: int) -> Surroundings:
+    """Find other sources and an uneven sky on the mean image of an exposure.
+
+    Parameters
+    ----------
+    plan : Plan
+        What the exposure is measured with; its template is the mean image.
+    frames : int
+        Integrations that the mean image was made of.
+
+    Returns
+    -------
+    Surroundings
+        What was found. A source is what exceeds the image of the star turned by half a turn, and
+        its kernel where that is computed.
+    """
+    template, layout = plan.template, plan.layout
+    box, near = layout.box, layout.n_near
+    shown = template.node((0, 0)).terms[0].copy()
+    shown[plan.dead] = np.nan
+    image = np.full(box.shape, np.nan)
+    image.reshape(-1)[layout.index] = shown
+    at = (template.x - box.x, template.y - box.y)
+    fwhm = FWHM * float(np.sqrt(np.prod(np.abs(plan.gauss_start[3:5]))))
+    sigma = np.full(box.shape, np.inf)
+    sigma.reshape(-1)[layout.index] = np.sqrt(plan.noise.total / max(frames, 1))
+    image -= _plane(image, at, plan)
+    extra, neighbours = _extra(image, _star(image, at, plan), sigma, at, fwhm)
+    found = tuple(
+        Neighbour(float(x + box.x), float(y + box.y), float(flux / template.flux))
+        for x, y, flux in neighbours
+        if flux > _BRIGHT * template.flux
+    )
+    light = extra.reshape(-1)[layout.index]
+    total = np.nan_to_num(shown)
+    fit = slice(0, layout.n_fit)
+    power = float(plan.weights @ total[fit] ** 2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        apertures = (plan.overlap @ light[:near]) / (plan.overlap @ total[:near])
+    fitted = float(plan.weights @ (light[fit] * total[fit])) / power if power > 0 else 0.0
+    dilution = (
+        np.nan_to_num(np.append(apertures, fitted)) if found else np.zeros(len(plan.radii) + 1)
+    )
+    return Surroundings(found, np.clip(dilution, 0.0, 0.99), _uneven(plan, total, frames))
+
+
+def _plane(image: np.ndarray, at: tuple[float, float], plan: Plan) -> np.ndarray:
+    """Slope of the sky through the annulus: it is no source."""
+    v, u = np.mgrid[: image.shape[0], : image.shape[1]]
+    if not plan.background.rings or plan.background.rings[0].size < _RING:
+        return np.zeros(image.shape)
+    ring = plan.layout.index[plan.background.rings[0]]
+    ring = ring[np.isfinite(image.reshape(-1)[ring])]
+    design = np.stack([(u - at[0]).ravel(), (v - at[1]).ravel(), np.ones(image.size)], axis=1)
+    slope = np.linalg.lstsq(design[ring], image.reshape(-1)[ring], rcond=None)[0]
+    return (design[:, :2] @ slope[:2]).reshape(image.shape)
+
+
+def _star(image: np.ndarray, at: tuple[float, float], plan: Plan) -> np.ndarray:
+    """Say how bright the star may be in a pixel: as on its other side, or in its kernel."""
+    v, u = np.mgrid[: image.shape[0], : image.shape[1]]
+    known = np.isfinite(image)
+    mirrored = ndimage.map_coordinates(
+        np.where(known, image, 0.0), [2 * at[1] - v, 2 * at[0] - u], order=1, cval=np.nan
+    )
+    # Where the other side is not in the frame nothing is known.
+    star = np.where(np.isfinite(mirrored), mirrored, np.inf)
+    kernel = plan.correlator.kernel
+    if kernel.kind in ("jwst", "stpsf", "file"):
+        computed = plan.template.flux * kernel.evaluate(u[0] - at[0], v[:, 0] - at[1])
+        star = np.maximum(star, computed)
+    return star
+
+
+def _extra(
+    image: np.ndarray,
+    star: np.ndarray,
+    sigma: np.ndarray,
+    at: tuple[float, float],
+    fwhm: float,
+) -> tuple[np.ndarray, list[tuple[float, float, float]]]:
+    """Light of other sources in each pixel, and x, y and flux of each source."""
+    away = np.nan_to_num(image - star, nan=0.0, neginf=0.0)
+    v, u = np.mgrid[: image.shape[0], : image.shape[1]]
+    far = np.hypot(u - at[0], v - at[1]) > _APART * fwhm
+    least = np.maximum(_SIGMAS * sigma, _PEAK * np.nanmax(image))
+    # Between pixels a star is brighter than in them.
+    highest = np.maximum(ndimage.maximum_filter(star, 3), 0.0)
+    bright = far & (image - highest > np.maximum(_EXCESS * highest, least))
+    labels, count = ndimage.label(bright, np.ones((3, 3)))
+    extra, found = np.zeros(image.shape), []
+    for k in range(1, count + 1):
+        if (labels == k).sum() < _PIXELS:
+            continue
+        # The wings of a source are below the limit.
+        own = ndimage.binary_dilation(labels == k, iterations=max(int(1.5 * fwhm), 2))
+        light = np.where(own, np.maximum(away, 0.0), 0.0)
+        extra = np.maximum(extra, light)
+        flux = light.sum()
+        found.append(((u * light).sum() / flux, (v * light).sum() / flux, flux))
+    return extra, sorted(found, key=lambda item: -item[2])
+
+
+def _uneven(plan: Plan, image: np.ndarray, frames: int) -> np.ndarray:
+    """Compute what patches of the annulus differ by, over the flux in each aperture.
+
+    A plane is no harm, since the annulus surrounds the star.
+    """
+    none = np.zeros(len(plan.radii))
+    if not plan.background.rings or plan.background.mode == "none":
+        return none
+    ring = plan.background.rings[0]
+    areas = plan.overlap.sum(axis=1)
+    if len(ring) < _RING:
+        return none
+    values = image[ring] + (
+        0.0 if plan.background.pattern is None else plan.background.pattern[ring]
+    )
+    u = plan.layout.columns[ring] - plan.template.x
+    v = plan.layout.rows[ring] - plan.template.y
+    kernel = plan.correlator.kernel
+    if kernel.kind in ("jwst", "stpsf", "file"):
+        box, index = plan.layout.box, plan.layout.index[ring]
+        wings = kernel.evaluate(
+            np.arange(box.nx) + box.x - plan.template.x, np.arange(box.ny) + box.y - plan.template.y
+        )
+        values = values - plan.template.flux * wings.reshape(-1)[index]
+    radius = np.hypot(u, v)
+    design = np.stack([np.ones_like(u), u, v, radius - radius.mean()], axis=1)
+    values = values - design @ np.linalg.lstsq(design, values, rcond=None)[0]
+    angle = np.arctan2(v, u)
+    # What differs from pixel to pixel, the noise of the mean set aside.
+    noise = plan.noise.total[ring].mean() / max(frames, 1)
+    white = np.sqrt(max(mad_std(values) ** 2 - noise, 0.0))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        flux = plan.overlap @ image[: plan.layout.n_near]
+    out = none.copy()
+    for k, area in enumerate(areas):
+        count = int(np.clip(round(len(ring) / max(area, 1.0)), _FEWEST, _MOST))
+        sector = np.minimum(((angle + np.pi) / (2 * np.pi) * count).astype(int), count - 1)
+        size = np.bincount(sector, minlength=count)
+        use = size > 0.5 * len(ring) / count
+        if use.sum() < 4:
+            continue
+        means = np.bincount(sector, values, minlength=count)[use] / size[use]
+        sigma = mad_std(means) if count >= 2 * _FEWEST else float(means.std(ddof=1))
+        sigma *= np.sqrt(area * min(area, len(ring) / count))
+        out[k] = max(sigma, white * np.sqrt(area)) / abs(flux[k])
+    return out
