@@ -53,7 +53,7 @@ class Trial:
     made: SimulatedExposure
     exposure: Exposure
     plan: Plan
-    wish: AperturePreference
+    preference: AperturePreference
     found: Measurement
 
     @property
@@ -88,9 +88,9 @@ def circles(x: float, y: float, radii: tuple, shape: tuple) -> np.ndarray:
 def measured(made: SimulatedExposure, *, errors=True, parts=True, chunk=64, **settings) -> Trial:
     """Measure a simulation."""
     exposure = exposure_of(made, errors=errors, parts=parts)
-    plan, wish = first_look(exposure, Settings(**settings))
+    plan, preference = first_look(exposure, Settings(**settings))
     found = work(Batch(exposure.segments[0], 0, exposure.n_int), plan=plan, chunk=chunk)
-    return Trial(made, exposure, plan, wish, found)
+    return Trial(made, exposure, plan, preference, found)
 
 
 def spoil(made: SimulatedExposure, x: int, y: int, frames: np.ndarray, bits: int = 1) -> None:

@@ -1,4 +1,4 @@
-"""The command ``measure``: images in, product out."""
+"""The command ``measure``: measures images and writes the product."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def _is_bit(word: str) -> bool:
     return all(part.isdigit() or part.upper() in DQ_BITS for part in word.strip(",").split(","))
 
 
-#: What a further value of an option is, by the kind of its parameter; all else is an input.
+#: Functions that tell a further value of an option from an input, by kind of parameter.
 _VALUES = {
     "floats": _is_number,
     "size": _is_number,
@@ -148,7 +148,7 @@ def _add_option(group: Any, item: dataclasses.Field) -> None:
         )
         shown = item.default
         shown = ",".join(map(str, shown)) if isinstance(shown, tuple) else shown
-        # Where nothing is set the help itself says what follows from that.
+        # The help says what None means.
         default = f" (default: {shown})" if shown is not None else ""
     group.add_argument(
         f"--{item.name.replace('_', '-')}",
@@ -158,7 +158,7 @@ def _add_option(group: Any, item: dataclasses.Field) -> None:
 
 
 def run(args: argparse.Namespace, parser: CommandParser) -> int:
-    """Measure, write, and say so in a line.
+    """Measure, write, and print a line about it.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ def run(args: argparse.Namespace, parser: CommandParser) -> int:
 
 
 def _settings_of(args: argparse.Namespace, parser: CommandParser) -> Settings:
-    """Join the parameter file and, before it, the command line."""
+    """Make the settings of the command line and, below it, of the parameter file."""
     from tso_level3.commands.parameter_file import read_parameters
 
     given = {item.name: getattr(args, item.name) for item in fields_of() if item.name in args}
@@ -210,7 +210,7 @@ def _settings_of(args: argparse.Namespace, parser: CommandParser) -> Settings:
 
 
 def _check_form(output: Path) -> None:
-    """See before the work begins that the packages for a form are there."""
+    """Check, before the measurement, that the packages for a form of file are installed."""
     from tso_level3.product.exports import OPTIONAL
 
     module, extra = OPTIONAL.get(output.suffix.lower(), (None, None))
@@ -222,7 +222,7 @@ def _check_form(output: Path) -> None:
 
 
 def _check_inputs(output: Path, sources: list[str]) -> None:
-    """Keep an input from being replaced by what is made of it."""
+    """Check that no input is replaced by the product."""
     from tso_level3.readers.listings import files_of
     from tso_level3.readers.open import is_product
 
@@ -231,7 +231,7 @@ def _check_inputs(output: Path, sources: list[str]) -> None:
     for name in sources:
         members = [item for item in files_of(name).items if isinstance(item, str | Path)]
         for path in [Path(name), *map(Path, members)]:
-            # What an earlier run wrote into a folder is no input of this one.
+            # A product of an earlier run in a folder of inputs is no input.
             if path.exists() and output.samefile(path) and not is_product(path):
                 raise ValueError(f"--output: {output} is an input, expected another name")
 
@@ -242,9 +242,9 @@ def default_name(source: str | list[str], inputs: Sequence[Mapping[str, Any]]) -
     Parameters
     ----------
     source : str or list of str
-        What was measured.
+        The inputs of the command.
     inputs : sequence of mapping
-        What the product says of its inputs.
+        The inputs in the record of the product.
 
     Returns
     -------

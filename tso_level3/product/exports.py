@@ -16,6 +16,7 @@ from tso_level3.columns import LIGHT_CURVE
 from tso_level3.product.tables import TABLES
 from tso_level3.product.tree import setup_of
 from tso_level3.utils.atomic import replacing
+from tso_level3.utils.threads import catch_warnings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -311,7 +312,7 @@ def _table_hdu(table: Table, name: str) -> Any:
             bare[key] = np.array([_ascii(text) for text in column], dtype=column.dtype)
         else:
             column.unit = None
-    with warnings.catch_warnings():
+    with catch_warnings():
         warnings.simplefilter("ignore", AstropyWarning)
         hdu = fits.table_to_hdu(bare)
     hdu.name = name.upper()

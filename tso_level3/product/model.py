@@ -34,6 +34,7 @@ from tso_level3.product.tree import (
     upgraded,
 )
 from tso_level3.utils.atomic import replacing
+from tso_level3.utils.threads import catch_warnings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -604,10 +605,10 @@ def _with_metadata(tree: Mapping[str, Any]) -> TSOLightCurveModel:
 
     # A value of the input that the schema does not allow is left out.
     lenient = TSOLightCurveModel(strict_validation=False)
-    with warnings.catch_warnings(record=True) as caught:
+    with catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ValidationWarning)
         lenient.update(metadata_of(tree))
-    for item in caught:
+    for item in caught or ():
         log.warning("metadata left out: %s", " ".join(str(item.message).split())[:200])
     lenient._strict_validation = True
     return lenient

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tso_level3.utils.stats import mad_std, point_to_point
+from tso_level3.utils.threads import catch_warnings
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -345,7 +346,7 @@ def _beside_neighbours(values: np.ndarray) -> np.ndarray:
     n, k = len(values), _NEIGHBOURS
     padded = np.concatenate([np.full(k, np.nan), values, np.full(k, np.nan)])
     runs = np.lib.stride_tricks.sliding_window_view(padded, k)
-    with warnings.catch_warnings():
+    with catch_warnings():
         # The first and the last have neighbours on one side only.
         warnings.simplefilter("ignore", RuntimeWarning)
         middles = np.nanmedian(runs, axis=1)

@@ -1,4 +1,4 @@
-"""From an exposure to a result: first look, plan, chunks, ordered merge, judgement."""
+"""Measures an exposure: plan, measurement of all integrations, judgement, result."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from tso_level3.quality.apertures import judge
 from tso_level3.quality.noise import counted
 from tso_level3.run.assess import with_enclosed, with_smooth_sky, with_tilt_modes
 from tso_level3.run.batches import MODULES, Task, batches_of, chunk_of
-from tso_level3.run.executors import Crew, crew, keep_memory, mapped
+from tso_level3.run.executors import WorkerPool, keep_memory, mapped, worker_pool
+from tso_level3.run.lent_aperture import with_lent_aperture
 from tso_level3.run.result import light_curve_of, result_of
 from tso_level3.utils.progress import showing
 from tso_level3.utils.threads import one_thread
@@ -53,19 +54,19 @@ def run(
     Parameters
     ----------
     exposure : Exposure
-        The frames, as `tso_level3.readers.open.open_exposure` answers.
+        The frames, as `tso_level3.readers.open.open_exposure` returns them.
     settings : Settings
         The parameters.
     executor : concurrent.futures.Executor, optional
-        Where batches are measured; by default here, or in ``settings.n_workers`` processes.
+        Where batches are measured; by default in ``settings.n_workers`` processes.
     progress : callable, optional
-        Called with a title and a number of frames; answers with an object with ``update(n)``
-        and ``close()``, such as a progress bar.
+        Called with a title and a number of frames; returns an object with ``update(n)`` and
+        ``close()``, such as a progress bar.
 
     Returns
     -------
     Result
-        Tables, images and what was settled.
+        Tables, images and the record of the run.
 
     Raises
     ------
@@ -76,18 +77,18 @@ def run(
     if settings.out_of_transit is not None:
         if not np.isfinite(exposure.times.time).any():
             raise ValueError("out_of_transit: found for frames without times, expected none")
-        # What cannot be is told before the work.
+        # An error in the windows is raised before the measurement.
         counted(exposure.times.time, settings.out_of_transit)
+    settings, lent_kind = with_lent_aperture(settings)
     keep_memory()
-    # A few frames are measured sooner than a process has started.
+    # A few frames are measured before a process has started.
     own = settings.n_workers if executor is None and exposure.n_int > _FEW else 1
-    # The processes start while the first look is taken.
-    sources = [segment.source for segment in exposure.segments]
-    with crew(own, modules=MODULES, payload=sources) as processes:
-        plan, preference = first_look(exposure, settings, progress=progress)
+    # The workers start while the plan is made.
+    with worker_pool(own, modules=MODULES) as pool:
+        plan, preference = first_look(exposure, settings, lent_kind=lent_kind, progress=progress)
         plan, subspaces = with_tilt_modes(with_enclosed(plan, settings), exposure, settings)
         looked = clock.perf_counter()
-        found = _measure_all(exposure, plan, settings, executor or processes, progress)
+        found = _measure_all(exposure, plan, settings, executor or pool, progress)
         measured = clock.perf_counter()
     found, plan = with_smooth_sky(found, plan, exposure.times.time, settings)
     choice = judge(found, plan, exposure.times.time, preference, settings.out_of_transit)
@@ -107,12 +108,15 @@ def _measure_all(
     exposure: Exposure,
     plan: Plan,
     settings: Settings,
-    executor: Executor | Crew | None,
+    executor: Executor | None,
     progress: Callable[[str, int], Any] | None,
 ) -> Measurement:
     chunk = chunk_of(plan, settings.chunk)
-    # An executor need not say how many workers it has.
-    workers = 1 if executor is None else getattr(executor, "_max_workers", 8)
+    if isinstance(executor, WorkerPool):
+        workers = executor.n_workers
+    else:
+        # An executor need not say how many workers it has.
+        workers = 1 if executor is None else getattr(executor, "_max_workers", 8)
     batches = batches_of(exposure, chunk, workers)
     whole: Measurement | None = None
     with showing(progress, "measuring", exposure.n_int) as tick:
@@ -121,6 +125,7 @@ def _measure_all(
                 whole = Measurement.room(part, exposure.n_int)
             whole.put(batches[place].first, part)
             tick(len(part.flags))
+    assert whole is not None, "an exposure has frames"
     return whole
 
 
@@ -149,8 +154,8 @@ def measure(
     executor : concurrent.futures.Executor, optional
         Where batches of frames are measured.
     progress : callable, optional
-        Called with a title and a number of frames; answers with an object with ``update(n)``
-        and ``close()``.
+        Called with a title and a number of frames; returns an object with ``update(n)`` and
+        ``close()``.
     errors, mask : array, optional
         For arrays: standard errors, and True where a pixel is bad, in the shape of the array.
     times : array or astropy Time, optional
@@ -198,7 +203,7 @@ def _check_arguments(settings: Any, executor: Any, progress: Any) -> None:
     pool = "a concurrent.futures.Executor; n_workers=4 starts processes"
     for name, found, good, expected in (
         ("settings", settings, isinstance(settings, Settings), words),
-        ("executor", executor, hasattr(executor, "map"), pool),
+        ("executor", executor, hasattr(executor, "submit"), pool),
         ("progress", progress, callable(progress), "a function that makes a progress bar"),
     ):
         if found is not None and not good:
