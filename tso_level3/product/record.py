@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from tso_level3._version import __version__
-from tso_level3.columns import unit_of
+from tso_level3.columns import TABLES, unit_of
 from tso_level3.datatypes import Picture
-from tso_level3.product.tables import TABLES
 from tso_level3.product.tree import FORMAT_VERSION, plain
 from tso_level3.quality.verdict import Verdict
 

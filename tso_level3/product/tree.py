@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from tso_level3.columns import TABLES
 from tso_level3.datatypes import Picture
-from tso_level3.product.tables import TABLES, column_unit
+from tso_level3.product.tables import column_unit
 
 __all__ = [
     "FORMAT_VERSION",
