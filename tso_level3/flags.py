@@ -25,7 +25,6 @@ class Flag(IntFlag):
     MISSING_IN_APERTURE = 1 << 14
     EVENT = 1 << 15
     SETTLING = 1 << 16
-    NOT_FINITE = 1 << 17
     NO_ERROR = 1 << 18
     IMAGE_CHANGED = 1 << 19
 
@@ -41,14 +40,13 @@ DESCRIPTIONS = {
     Flag.PSF_FAILED: "the fit of the template did not converge",
     Flag.GAUSS_NO_POSITION: "the Gaussian centre does not measure the position (weak lens)",
     Flag.FAINT: "no star stands out from the noise, or it is too faint for a centre",
-    Flag.APERTURE_CUT: "the largest aperture reaches beyond the frame",
+    Flag.APERTURE_CUT: "the largest aperture reaches beyond the frame, or the pixels that are read",
     Flag.ANNULUS_SHORT: "the annulus holds too few good pixels for its background",
     Flag.FILLED: "missing pixels inside the largest aperture were filled from the model",
     Flag.OUTLIER: "a pixel around the star departs from the model (cosmic ray)",
     Flag.MISSING_IN_APERTURE: "missing pixels inside the largest aperture were left out",
     Flag.EVENT: "an event (mirror tilt, jump) begins at this integration",
     Flag.SETTLING: "inside the settling ramp at the start of the exposure",
-    Flag.NOT_FINITE: "a measured value is not finite",
     Flag.NO_ERROR: "no error is known: one frame without errors, in a unit other than counts",
     Flag.IMAGE_CHANGED: "the star's image departs from the template; no outlier was filled",
 }
