@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from tso_level3._version import __version__
-from tso_level3.columns import unit_of
 from tso_level3.datatypes import Picture
-from tso_level3.product.tables import TABLES
-from tso_level3.product.tree import FORMAT_VERSION, plain
 from tso_level3.quality.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
     from tso_level3.quality.noise import Averaging
 
 __all__ = [
+    "FORMAT_VERSION",
     "ApertureCenter",
     "BackgroundSmoothing",
     "CenterScatter",
@@ -29,9 +28,43 @@ __all__ = [
     "PrimaryAperture",
     "Result",
     "RunRecord",
+    "plain",
 ]
 
+#: Version of the product's form; the first number changes where older readers would fail.
+FORMAT_VERSION = "2.0.0"
+
 _T = TypeVar("_T", bound="DataclassInstance")
+
+
+def plain(value: object, *, nothing: object = None) -> Any:
+    """Convert a value to one that any file format can hold.
+
+    Parameters
+    ----------
+    value : object
+        Numbers, texts, arrays, paths, and mappings and lists of them.
+    nothing : object
+        Replacement of None, which a data model drops when it saves.
+
+    Returns
+    -------
+    object
+        The value as Python's own numbers, texts, lists and dicts.
+    """
+    if value is None:
+        return nothing
+    if isinstance(value, Mapping):
+        return {str(key): plain(item, nothing=nothing) for key, item in value.items()}
+    if isinstance(value, np.generic):
+        return plain(value.item(), nothing=nothing)
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist(), nothing=nothing)
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item, nothing=nothing) for item in value]
+    if isinstance(value, (bool, int, float, str)):
+        return value
+    return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
 
 
 @dataclass(frozen=True)
@@ -339,18 +372,3 @@ class Result:
     meta: Mapping[str, Any]
     record: RunRecord
     filenames: Sequence[str] | None = None
-
-    def completed_record(self) -> RunRecord:
-        """Give the record with the facts that follow from the tables.
-
-        Returns
-        -------
-        RunRecord
-            With radii, unit and the units of all columns.
-        """
-        units = {
-            name: {item.name: text for item in columns if (text := unit_of(item, self.unit))}
-            for name, columns in TABLES.items()
-        }
-        radii = [float(radius) for radius in self.radii]
-        return replace(self.record, radii=radii, unit=self.unit, units=units)
