@@ -6,7 +6,6 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +13,10 @@ import numpy as np
 from stdatamodels.jwst.datamodels import JwstDataModel
 
 from tso_level3._version import __version__
-from tso_level3.columns import unit_of
+from tso_level3.columns import TABLES
 from tso_level3.config.fields import UnknownParameter, nearest, refuse_unknown
 from tso_level3.product.record import FORMAT_VERSION, RunRecord
 from tso_level3.product.tables import (
-    TABLES,
     Quoted,
     expand_files,
     files_table,
@@ -534,7 +532,7 @@ def build(result: Result, *, take: bool = False) -> TSOLightCurveModel:
     model = _with_metadata(result.meta)
     # Saving validates the whole model.
     model._validate_on_assignment = False
-    model.meta.tso_level3 = _completed(result).as_tree()
+    model.meta.tso_level3 = result.completed_record().as_tree()
     model.meta.cal_step.tso_photometry = "COMPLETE"
     model.meta.cal_step.tso_level3_photometry = "COMPLETE"
     if result.unit:
@@ -598,16 +596,6 @@ def open(path: str | os.PathLike[str]) -> TSOLightCurveModel:
         raise ValueError(f"{path}: {reason[:300]}; expected it as the schema says") from error
     model.meta.filename = Path(path).name
     return model
-
-
-def _completed(result: Result) -> RunRecord:
-    """Add radii and units to the record of a result."""
-    units = {
-        name: {item.name: text for item in columns if (text := unit_of(item, result.unit))}
-        for name, columns in TABLES.items()
-    }
-    radii = [float(radius) for radius in result.radii]
-    return replace(result.record, radii=radii, unit=result.unit, units=units)
 
 
 def _with_metadata(tree: Mapping[str, Any]) -> TSOLightCurveModel:

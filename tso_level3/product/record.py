@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from tso_level3._version import __version__
+from tso_level3.columns import TABLES, unit_of
 from tso_level3.datatypes import Picture
 from tso_level3.quality.verdict import Verdict
 
@@ -33,8 +34,6 @@ __all__ = [
 
 #: Version of the product's form; the first number changes where older readers would fail.
 FORMAT_VERSION = "2.0.0"
-
-_T = TypeVar("_T", bound="DataclassInstance")
 
 
 def plain(value: object, *, nothing: object = None) -> Any:
@@ -65,6 +64,9 @@ def plain(value: object, *, nothing: object = None) -> Any:
     if isinstance(value, (bool, int, float, str)):
         return value
     return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
+
+
+_T = TypeVar("_T", bound="DataclassInstance")
 
 
 @dataclass(frozen=True)
@@ -372,3 +374,18 @@ class Result:
     meta: Mapping[str, Any]
     record: RunRecord
     filenames: Sequence[str] | None = None
+
+    def completed_record(self) -> RunRecord:
+        """Give the record with the facts that follow from the tables.
+
+        Returns
+        -------
+        RunRecord
+            With radii, unit and the units of all columns.
+        """
+        units = {
+            name: {item.name: text for item in columns if (text := unit_of(item, self.unit))}
+            for name, columns in TABLES.items()
+        }
+        radii = [float(radius) for radius in self.radii]
+        return replace(self.record, radii=radii, unit=self.unit, units=units)

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from tso_level3.columns import TABLES
 from tso_level3.datatypes import Picture
 from tso_level3.product.record import FORMAT_VERSION
-from tso_level3.product.tables import TABLES, column_unit
+from tso_level3.product.tables import column_unit
 
 __all__ = [
     "metadata_of",
