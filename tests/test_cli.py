@@ -24,7 +24,8 @@ from tests import level2, small_crds
 from tso_level3.commands import common, measure, parameter_file, simulate
 from tso_level3.commands import main as cli
 from tso_level3.config.settings import Settings, fields_of
-from tso_level3.product.model import TSOLightCurveModel, exports
+from tso_level3.product import exports
+from tso_level3.product.model import TSOLightCurveModel
 from tso_level3.product.model import open as open_product
 from tso_level3.simulate import simulate_files, simulation, visit
 
@@ -523,7 +524,7 @@ def test_report_is_one_whole_page(product, tmp_path, capsys):
     assert run(capsys, "report", "odd_phot.asdf")[:2] == (0, "wrote odd_phot.html\n")
     text = (tmp_path / "odd_phot.html").read_text()
     page = ET.fromstring(text.removeprefix("<!DOCTYPE html>"))
-    assert page.find("head/title").text.startswith('<b>"A&B"</b> NIRCAM')
+    assert page.find("head/title").text.startswith('<b>"A&B"</b>, NIRCAM')
     images = [item.get("src") for item in page.iter("img")]
     assert len(images) == 2
     for source in images:
