@@ -175,7 +175,9 @@ def _frames(
     """Read frame by frame, with the factor of its segment."""
     first = 0
     for segment in exposure.segments:
-        scale = segment.scale[box.slices] if np.ndim(segment.scale) else float(segment.scale)
+        scale = segment.scale
+        if isinstance(scale, np.ndarray) and scale.ndim:
+            scale = scale[box.slices]
         for row in rows[(rows >= first) & (rows < first + segment.n_frames)] - first:
             yield segment.source.load(int(row), int(row) + 1, box, variances=variances), scale
         first += segment.n_frames
