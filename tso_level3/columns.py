@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = [
-    "APERTURES",
-    "EVENTS",
-    "GRID",
-    "LIGHT_CURVE",
-    "Column",
-    "column",
-    "unit_of",
-]
+__all__ = ["APERTURES", "EVENTS", "GRID", "LIGHT_CURVE", "Column", "column", "unit_of"]
 
 
 @dataclass(frozen=True)
@@ -204,6 +196,15 @@ EVENTS: tuple[Column, ...] = (
     ),
     _c("time", "d", "time of the first integration affected"),
 )
+
+
+#: The tables every product has.
+TABLES: dict[str, tuple[Column, ...]] = {
+    "light_curve": LIGHT_CURVE,
+    "apertures": APERTURES,
+    "grid": GRID,
+    "events": EVENTS,
+}
 
 
 def column(name: str) -> Column:

@@ -28,7 +28,7 @@ from tso_level3.planning.primary_aperture import preference_of
 from tso_level3.planning.row_noise_choice import rows_differ
 from tso_level3.planning.sampling import draw, load_frames, spread
 from tso_level3.planning.settle import Sample, settle
-from tso_level3.quality.choice import Wish
+from tso_level3.quality.choice import AperturePreference
 from tso_level3.utils.progress import showing
 from tso_level3.utils.stats import column_median
 from tso_level3.utils.threads import one_thread
@@ -55,7 +55,7 @@ def first_look(
     *,
     lent_kind: str | None = None,
     progress: Callable[[str, int], Any] | None = None,
-) -> tuple[Plan, Wish]:
+) -> tuple[Plan, AperturePreference]:
     """Find the star on the median of a few frames, and settle the plan on a sample of frames.
 
     Parameters
@@ -71,7 +71,7 @@ def first_look(
 
     Returns
     -------
-    (Plan, Wish)
+    (Plan, AperturePreference)
         The plan for all chunks, and the primary aperture where noise does not decide.
 
     Raises

@@ -7,14 +7,14 @@ import numpy as np
 from tso_level3.config.modes import Mode
 from tso_level3.config.settings import Settings
 from tso_level3.planning.geometry import Geometry
-from tso_level3.quality.choice import Wish
+from tso_level3.quality.choice import AperturePreference
 
 __all__ = ["preference_of"]
 
 
 def preference_of(
     settings: Settings, mode: Mode, geometry: Geometry, *, lent_kind: str | None = None
-) -> Wish:
+) -> AperturePreference:
     """Give the primary aperture, and whether noise may decide otherwise.
 
     Parameters
@@ -30,7 +30,7 @@ def preference_of(
 
     Returns
     -------
-    Wish
+    AperturePreference
         Kind, radius and reason.
     """
     kind, reason = "aperture", "radius of the observing mode"
@@ -44,7 +44,7 @@ def preference_of(
         kind, reason = "psf", "the image fills the frame"
     elif not np.isclose(geometry.radius, mode.radius):
         reason = "radius nearest to that of the observing mode"
-    return Wish(
+    return AperturePreference(
         kind=kind,
         radius=geometry.radius,
         choose=settings.choose_aperture,

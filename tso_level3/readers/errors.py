@@ -10,6 +10,8 @@ from pathlib import Path
 
 from astropy.utils.exceptions import AstropyWarning
 
+from tso_level3.utils.threads import catch_warnings
+
 __all__ = ["InputError", "MissingInput", "ProductInput", "brief", "check_file", "quiet"]
 
 log = logging.getLogger(__name__)
@@ -89,10 +91,10 @@ def check_file(path: Path) -> None:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep astropy's and asdf's warnings about damaged files out of the user's terminal."""
-    with warnings.catch_warnings(record=True) as caught:
+    with catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
-    for warning in caught:
+    for warning in caught or ():
         if issubclass(warning.category, AstropyWarning) or "asdf" in warning.category.__module__:
             log.debug("%s", warning.message)
         else:

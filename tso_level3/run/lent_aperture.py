@@ -34,15 +34,16 @@ def with_lent_aperture(settings: Settings) -> tuple[Settings, str | None]:
         return settings, None
     from tso_level3.product.model import open as open_product
 
-    record = open_product(settings.aperture_from).meta.tso_level3.instance
-    primary = record["quoted"]
+    record = open_product(settings.aperture_from).record
+    primary = record.quoted
     changes: dict[str, Any] = {"choose_aperture": False}
     for name in ("background", "background_stat"):
-        changes[name] = record["settings"][name]
+        changes[name] = record.setting(name)
     for name in ("radius", "radius_inner", "radius_outer"):
+        length = getattr(primary, name)
         # The frame as background has no outer radius.
-        if primary.get(name) is not None and np.isfinite(primary[name]):
-            changes[name] = float(primary[name])
+        if length is not None and np.isfinite(length):
+            changes[name] = float(length)
     if settings.radii is None and "radius" in changes:
         changes["radii"] = (changes["radius"],)
-    return settings.replace(**changes), str(primary["kind"])
+    return settings.replace(**changes), primary.kind
