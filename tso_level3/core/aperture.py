@@ -1,4 +1,4 @@
-"""Exact sums in circular apertures: every radius at once, fixed or moving.
+"""Exact overlaps of circular apertures with pixels, and sums in them at every radius.
 
 The overlap of a circle with a pixel is the double difference of a corner function P, whose mixed
 second derivative is 1 inside the circle and 0 outside. With
@@ -111,7 +111,10 @@ def overlap_each(
 def _primitive(t: np.ndarray, radius: float) -> np.ndarray:
     """G of the distances t >= 0 from the centre; constant beyond the radius."""
     inside = np.minimum(t, radius)
-    return inside * np.sqrt(radius**2 - inside**2) + radius**2 * np.arcsin(inside / radius)
+    result: np.ndarray = inside * np.sqrt(radius**2 - inside**2) + radius**2 * np.arcsin(
+        inside / radius
+    )
+    return result
 
 
 def _corner(
@@ -119,7 +122,8 @@ def _corner(
 ) -> np.ndarray:
     """Evaluate the corner function at corners (x, y), which broadcast against each other."""
     outside = np.sign(x) * np.sign(y) * (0.5 * (gx + gy) - 0.25 * np.pi * radius**2)
-    return np.where(x**2 + y**2 <= radius**2, x * y, outside)
+    result: np.ndarray = np.where(x**2 + y**2 <= radius**2, x * y, outside)
+    return result
 
 
 class CircleSums(NamedTuple):

@@ -1,9 +1,9 @@
-"""The background of each frame in each annulus, with its error.
+"""Background of each frame in each annulus, with its error.
 
 The annulus lies in the star's wings. The statistic is that of the frame less the scaled template,
-so that it neither depends on the wings' structure nor chatters on it as a clipping frame by frame
-does; the template's own statistic, scaled with the star, is added back. The plain clipping of
-each frame is there for who wants it.
+so that the structure of the wings adds no noise to it, as clipping frame by frame does; the
+template's own statistic, scaled with the star, is added back. `clipped` is the plain clipping of
+each frame.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Background:
     Attributes
     ----------
     level, error, area : ndarray, (n,)
-        Background a pixel, its standard error, and the good pixels it was measured on.
+        Background per pixel, its standard error, and the number of good pixels.
     """
 
     level: np.ndarray
@@ -45,7 +45,7 @@ def backgrounds_of(
     rings: Sequence[np.ndarray],
     *,
     stat: str,
-    scatter: Sequence[float] | None = None,
+    scatter: Sequence[float] | np.ndarray | None = None,
 ) -> list[Background]:
     """Measure the background in rings from residuals of the template.
 
@@ -54,7 +54,7 @@ def backgrounds_of(
     residuals : ndarray, (n, n_pixels)
         Frames less the fitted model, constant included; zero at missing pixels.
     added : sequence of ndarray, (n,)
-        What the model took out of each ring: its constant and the scaled level of the template.
+        Level of the model in each ring, added back: constant and scaled level of the template.
     bad : Bad
         Missing pixels of the frames.
     rings : sequence of ndarray, (k,), int
@@ -63,12 +63,12 @@ def backgrounds_of(
         median, mean or biweight.
     scatter : sequence of float, optional
         Standard deviation of a pixel in each ring; by default that of each frame's residuals in
-        it. A few frames leave less than their noise in the residuals of their own mean.
+        it. Residuals of a few frames from their own mean show less than their noise.
 
     Returns
     -------
     list of Background
-        One a ring; NaN where a frame has no good pixel in it.
+        One per ring; NaN where a frame has no good pixel in it.
     """
     inside = np.zeros((residuals.shape[1], len(rings)))
     for k, ring in enumerate(rings):
@@ -109,7 +109,7 @@ def _sums(
 
 def _good(residuals: np.ndarray, bad: Bad, ring: np.ndarray, blank: float) -> np.ndarray:
     """Take a ring's pixels, blank where they are missing: (n, k)."""
-    # Indexing [:, ring] would lay the answer out pixel by pixel.
+    # Indexing [:, ring] would lay the result out pixel by pixel.
     values = np.take(residuals, ring, axis=1, mode="clip")
     place = np.full(residuals.shape[1], -1)
     place[ring] = np.arange(len(ring))
@@ -150,8 +150,10 @@ def location(values: np.ndarray, stat: str) -> np.ndarray:
     ----------
     Beers, Flynn & Gebhardt 1990, doi:10.1086/115487.
     """
+    result: np.ndarray
     if stat == "mean":
-        return values.mean(axis=1)
+        result = values.mean(axis=1)
+        return result
     if stat == "median":
         return _median(values)
     middle = np.median(values, axis=1, keepdims=True)
@@ -164,7 +166,8 @@ def location(values: np.ndarray, stat: str) -> np.ndarray:
     total = weight.sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         shift = (away * weight).sum(axis=1) / total
-    return middle[:, 0] + np.where(total > 0, shift, 0.0)
+    result = middle[:, 0] + np.where(total > 0, shift, 0.0)
+    return result
 
 
 # Half the window round the mean, in standard errors of it: the median of noise lies inside.
@@ -182,21 +185,21 @@ def _median(values: np.ndarray) -> np.ndarray:
 def _medians(
     values: np.ndarray, count: np.ndarray, mean: np.ndarray, spread: np.ndarray
 ) -> np.ndarray:
-    """Compute exact medians: only what lies in a window round the mean has to be ordered.
+    """Compute exact medians; only values in a window around the mean are sorted.
 
     Parameters
     ----------
     values : ndarray, (n, k)
-        Values; infinite where they do not count.
+        Values; infinite where missing.
     count : ndarray, (n,), int
-        How many count.
+        How many are not missing.
     mean, spread : ndarray, (n,)
         Their mean and standard deviation.
 
     Returns
     -------
     ndarray, (n,)
-        The medians; NaN where nothing counts.
+        The medians; NaN where there is no value.
     """
     n, k = values.shape
     reach = _WINDOW * spread / np.sqrt(count)
@@ -222,7 +225,7 @@ def _medians(
 def clipped(
     values: np.ndarray, bad: Bad, ring: np.ndarray, *, sigma: float, stat: str
 ) -> Background:
-    """Measure the background by clipping each frame's ring in space.
+    """Measure the background of each frame by sigma clipping of its ring.
 
     Parameters
     ----------
@@ -240,15 +243,11 @@ def clipped(
     Returns
     -------
     Background
-        The background; what `astropy.stats.sigma_clipped_stats` gives with the same numbers.
+        The background, as of `astropy.stats.sigma_clipped_stats` with the same parameters.
     """
     n = len(values)
     level, error, area = np.full(n, np.nan), np.full(n, np.nan), np.zeros(n)
-    taken = values[:, ring]
-    place = np.full(values.shape[1], -1)
-    place[ring] = np.arange(len(ring))
-    inside = place[bad.pixel] >= 0
-    taken[bad.frame[inside], place[bad.pixel[inside]]] = np.nan
+    taken = _good(values, bad, ring, np.nan)
     taken.sort(axis=1)
     for i in range(n):
         row = taken[i]

@@ -1,4 +1,4 @@
-"""Missing pixels as a sparse list."""
+"""Sparse list of the missing pixels of a run of frames."""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
-"""Runs of frames that fit into a processor's cache."""
+"""Division of frames into runs that fit into a processor's cache."""
 
 from __future__ import annotations
 
 __all__ = ["blocks"]
 
-# Pixels that are worked on at once.
+# Pixels that are processed at once.
 _PIXELS = 120_000
 
 
 def blocks(n: int, width: int) -> list[slice]:
-    """Cut frames into runs that are worked on one after the other.
+    """Divide frames into runs that are processed one after the other.
 
     Parameters
     ----------

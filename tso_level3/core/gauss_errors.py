@@ -1,4 +1,4 @@
-"""Errors of a Gaussian fit whose weights are no inverse variances."""
+"""Errors of a Gaussian fit whose weights are not inverse variances."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def error_factors(
     *,
     constant: bool,
 ) -> np.ndarray:
-    """Compute by what the formal errors of a weighted fit are to be multiplied.
+    """Compute the factors from formal errors of a weighted fit to true ones.
 
     Parameters
     ----------
@@ -44,13 +44,13 @@ def error_factors(
     if not np.isfinite(theta).all():
         return out
     size = np.array([abs(theta[0]), *theta[3:5], *theta[3:5], abs(theta[0])])
-    slopes = []
+    derivatives = []
     for k in free:
         away = np.zeros(theta.size)
         away[k] = _STEP * size[k]
         up, down = (_image(theta + sign * away, weights.shape, origin) for sign in (1, -1))
-        slopes.append((up - down).ravel() / 2.0)
-    slopes, weight = np.array(slopes), weights.ravel()
+        derivatives.append((up - down).ravel() / 2.0)
+    slopes, weight = np.array(derivatives), weights.ravel()
     normal = (slopes * weight) @ slopes.T
     if not np.isfinite(normal).all() or np.linalg.matrix_rank(normal) < len(free):
         return out
@@ -64,4 +64,5 @@ def _image(theta: np.ndarray, shape: tuple[int, int], origin: tuple[float, float
     amplitude, x, y, sigma_x, sigma_y, constant = theta
     across = pixel_gaussian(np.arange(shape[1]) + origin[0] - x, sigma_x)
     up = pixel_gaussian(np.arange(shape[0]) + origin[1] - y, sigma_y)
-    return amplitude * up[:, None] * across + constant
+    result: np.ndarray = amplitude * up[:, None] * across + constant
+    return result

@@ -1,10 +1,9 @@
-"""Elliptical Gaussians integrated over the pixel, fitted to many frames at once.
+"""Fit of elliptical Gaussians, integrated over the pixel, to many frames at once.
 
 The model ``A g(x) h(y) + b`` is separable, so the gradient and the full Hessian of chi-square are
 made of moments ``sum_ij W_ij r_ij p_i q_j`` of the residuals with one-dimensional functions p and
-q: two batched matrix products an iteration, and two for the normal matrix. Every frame runs its
-own damped Newton iteration to its own end; a frame's answer does not depend on which others are
-fitted with it.
+q: two batched matrix products per iteration, and two for the normal matrix. Every frame has its
+own damped Newton iteration; its result does not depend on the other frames.
 """
 
 from __future__ import annotations
@@ -66,7 +65,10 @@ def pixel_gaussian(t: np.ndarray, sigma: np.ndarray) -> np.ndarray:
         The integrals.
     """
     root = np.sqrt(2.0) * sigma
-    return sigma * np.sqrt(np.pi / 2) * (erf((t + 0.5) / root) - erf((t - 0.5) / root))
+    result: np.ndarray = (
+        sigma * np.sqrt(np.pi / 2) * (erf((t + 0.5) / root) - erf((t - 0.5) / root))
+    )
+    return result
 
 
 def fit_gaussians(
@@ -86,7 +88,7 @@ def fit_gaussians(
     weights : ndarray, (ny, nx)
         Inverse variances, the same for all images; zero for pixels that do not count.
     start : ndarray, (n, 6)
-        Where to begin: amplitude, x, y, sigma_x, sigma_y, constant. Amplitude and constant are
+        Start values: amplitude, x, y, sigma_x, sigma_y, constant. Amplitude and constant are
         solved for at once and need not be good.
     origin : (float, float)
         x, y of the first pixel in the coordinates of `start`.
@@ -113,7 +115,9 @@ def fit_gaussians(
     iterations, ok = np.zeros(n, int), np.zeros(n, bool)
     rows = np.flatnonzero(finite)
     damping = np.zeros(rows.size)
-    state = _evaluate(work, theta, rows, linear=True) if rows.size else None
+    state = _State(*[np.zeros(0)] * 4)
+    if rows.size:
+        state = _evaluate(work, theta, rows, linear=True)
     for _ in range(_MAX_ITERATIONS):
         if rows.size == 0:
             break
@@ -173,7 +177,7 @@ def response(
     image, weights : ndarray, (ny, nx)
         An image and its inverse variances.
     parameters : ndarray, (6,)
-        What `fit_gaussians` found for it.
+        From `fit_gaussians`.
     origin, constant
         As for `fit_gaussians`.
 
@@ -191,12 +195,13 @@ def response(
     slopes[1:5] *= theta[0, 0]
     slopes[~work.free] = 0.0
     found = np.linalg.lstsq(state.hessian[0], slopes.reshape(_N_PAR, -1), rcond=None)[0]
-    return found.reshape(slopes.shape)
+    result: np.ndarray = found.reshape(slopes.shape)
+    return result
 
 
 @dataclass(frozen=True, eq=False)
 class _Work:
-    """What does not change while the iteration runs."""
+    """Data of the fits that do not change in the iteration."""
 
     images: np.ndarray
     weights: np.ndarray
@@ -281,8 +286,8 @@ _LEFT, _RIGHT = (np.array(side) for side in zip(*_PAIRS))
 _UPPER = [(a, b) for a in range(_N_PAR) for b in range(a, _N_PAR)]
 
 
-def _places(pairs: list) -> tuple[np.ndarray, np.ndarray]:
-    return tuple(np.array(side) for side in zip(*pairs))
+def _places(pairs: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    return np.array([pair[0] for pair in pairs]), np.array([pair[1] for pair in pairs])
 
 
 # Places in the moments, as [y, x], of each entry of normal matrix, gradient and second derivatives.
@@ -325,7 +330,7 @@ def _evaluate(work: _Work, theta: np.ndarray, rows: np.ndarray, *, linear: bool 
         hessian[:, a, b] -= part
         if a != b:
             hessian[:, b, a] -= part
-    for k in np.flatnonzero(~work.free):
+    for k in np.flatnonzero(~work.free).tolist():
         for matrix in (normal, hessian):
             matrix[:, k, :] = matrix[:, :, k] = 0.0
             matrix[:, k, k] = 1.0
@@ -355,7 +360,7 @@ def _solve_linear(
 def _step(state: _State, damping: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Newton steps where the Hessian is positive, Gauss-Newton elsewhere.
 
-    The second answer is the drop of chi-square they promise, the third which are Newton's.
+    The second value is the expected drop of chi-square, the third which steps are Newton's.
     """
     diagonal = np.sqrt(np.maximum(np.einsum("nii->ni", state.normal), 1e-300))
     outer = diagonal[:, :, None] * diagonal[:, None, :]
@@ -366,7 +371,7 @@ def _step(state: _State, damping: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         lower, pivots = factor(scaled)
         solution = solve(lower, pivots, right)
-        newton = (pivots > 1e-8).all(axis=0)
+        newton = np.min(pivots, axis=0) > 1e-8
     if not newton.all():
         other = ~newton
         # The ridge keeps a singular problem solvable.
@@ -383,7 +388,8 @@ def _errors(normal: np.ndarray) -> np.ndarray:
     diagonal = np.sqrt(np.maximum(np.einsum("nii->ni", normal), 1e-300))
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         variance = inverse_diagonal(*factor(normal / (diagonal[:, :, None] * diagonal[:, None, :])))
-    return np.sqrt(np.where(variance > 0, variance, np.nan)) / diagonal
+    result: np.ndarray = np.sqrt(np.where(variance > 0, variance, np.nan)) / diagonal
+    return result
 
 
 def _bounded(theta: np.ndarray, step: np.ndarray) -> np.ndarray:
@@ -392,7 +398,8 @@ def _bounded(theta: np.ndarray, step: np.ndarray) -> np.ndarray:
     out[:, 3:5] = np.clip(out[:, 3:5], 0.5 * theta[:, 3:5], 2.0 * theta[:, 3:5])
     reach = 2.0 * np.maximum(theta[:, 3:5], 0.5)
     out[:, 1:3] = np.clip(out[:, 1:3], theta[:, 1:3] - reach, theta[:, 1:3] + reach)
-    return out
+    result: np.ndarray = out
+    return result
 
 
 def _inside(work: _Work, theta: np.ndarray) -> np.ndarray:
@@ -400,7 +407,8 @@ def _inside(work: _Work, theta: np.ndarray) -> np.ndarray:
     ok = (theta[:, 3:5] > 0.05).all(axis=1)
     ok &= (theta[:, 3] < 2 * (len(work.x) - 1)) & (theta[:, 4] < 2 * (len(work.y) - 1))
     ok &= (theta[:, 1] >= work.x[0]) & (theta[:, 1] <= work.x[-1])
-    return ok & (theta[:, 2] >= work.y[0]) & (theta[:, 2] <= work.y[-1])
+    result: np.ndarray = ok & (theta[:, 2] >= work.y[0]) & (theta[:, 2] <= work.y[-1])
+    return result
 
 
 def _standing_out(
@@ -411,7 +419,8 @@ def _standing_out(
         # Weights may be those of another unit: then the residuals say what the errors are.
         error = errors[:, 0] * np.sqrt(np.minimum(chi2 / work.dof, 1.0))
         rounding = 1e-10 * np.sqrt(work.square / work.weights.sum())
-        return theta[:, 0] > np.maximum(error, rounding)
+        result: np.ndarray = theta[:, 0] > np.maximum(error, rounding)
+        return result
 
 
 def _sensible(work: _Work, theta: np.ndarray) -> np.ndarray:
@@ -419,4 +428,5 @@ def _sensible(work: _Work, theta: np.ndarray) -> np.ndarray:
     nx, ny = len(work.x) - 1, len(work.y) - 1
     ok = np.isfinite(theta).all(axis=1) & (theta[:, 3] < 4 * nx) & (theta[:, 4] < 4 * ny)
     ok &= (theta[:, 1] > work.x[0] - nx) & (theta[:, 1] < work.x[-1] + nx)
-    return ok & (theta[:, 2] > work.y[0] - ny) & (theta[:, 2] < work.y[-1] + ny)
+    result: np.ndarray = ok & (theta[:, 2] > work.y[0] - ny) & (theta[:, 2] < work.y[-1] + ny)
+    return result

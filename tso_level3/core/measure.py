@@ -44,7 +44,7 @@ def gather(
     Parameters
     ----------
     pixels : Pixels
-        What was read, (n, ny, nx).
+        Pixels of the box, (n, ny, nx).
     index : ndarray, (n_pixels,), int
         Places of the used pixels in the flattened box.
     scale : float or ndarray, (ny, nx)
@@ -52,7 +52,7 @@ def gather(
     dq_mask : int
         Data-quality bits that make a pixel bad.
     background : float or ndarray, (n_pixels,)
-        What is subtracted from every scaled pixel.
+        Subtracted from every scaled pixel.
 
     Returns
     -------
@@ -89,7 +89,7 @@ def marked(pixels: Pixels, dq_mask: int) -> np.ndarray:
     Parameters
     ----------
     pixels : Pixels
-        What was read, (n, ny, nx).
+        Pixels of the box, (n, ny, nx).
     dq_mask : int
         Data-quality bits that make a pixel bad.
 
@@ -137,7 +137,8 @@ def _no_error(errors: np.ndarray) -> np.ndarray:
         # As integers, positive finite numbers are those from 1 to below infinity.
         bits = errors.view(np.uint32) - np.uint32(1)
         return bits >= np.uint32(0x7F7FFFFF)
-    return ~(np.isfinite(errors) & (errors > 0))
+    result: np.ndarray = ~(np.isfinite(errors) & (errors > 0))
+    return result
 
 
 def measure(pixels: Pixels, plan: Plan, scale: float | np.ndarray) -> Measurement:
@@ -146,7 +147,7 @@ def measure(pixels: Pixels, plan: Plan, scale: float | np.ndarray) -> Measuremen
     Parameters
     ----------
     pixels : Pixels
-        What was read of the plan's box.
+        Pixels of the plan's box.
     plan : Plan
         The plan of the exposure.
     scale : float or ndarray, (ny, nx)
@@ -209,7 +210,7 @@ def _numbers(values: np.ndarray, repaired: Repaired, empty: np.ndarray, plan: Pl
     flags = np.full(n, plan.flags, np.uint32)
     for flag, rows in marks.items():
         flags[rows] |= np.uint32(flag)
-    # What is given was taken off all pixels: sums and background are quoted with it.
+    # A given background was subtracted from all pixels: sums and background contain it.
     known = plan.background.known
     dof = max(int((plan.weights > 0).sum()) - 6, 1)
     residuals = repaired.residuals[:, :n_fit]
@@ -249,7 +250,8 @@ def _components(repaired: Repaired, plan: Plan) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):
         out /= fit.flux[:, None]
     out[~fit.ok] = np.nan
-    return out
+    result: np.ndarray = out
+    return result
 
 
 def _directions(residuals: np.ndarray, plan: Plan) -> np.ndarray:
@@ -257,7 +259,8 @@ def _directions(residuals: np.ndarray, plan: Plan) -> np.ndarray:
     if plan.directions is None:
         return np.zeros((len(residuals), 0), np.float32)
     # Half a hundred numbers per frame, in standard errors: single precision is fine enough.
-    return (residuals @ plan.directions.T).astype(np.float32)
+    result: np.ndarray = (residuals @ plan.directions.T).astype(np.float32)
+    return result
 
 
 def _without(array: np.ndarray, empty: np.ndarray) -> np.ndarray:

@@ -1,9 +1,11 @@
-"""What the first look settles, and what a chunk gives back."""
+"""Data types of the plan of an exposure and of the measurement of its frames."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +34,7 @@ class Annulus:
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Which pixels are used, and in which order.
+    """Pixels that are used, and their order.
 
     Attributes
     ----------
@@ -46,7 +48,7 @@ class Layout:
     index : ndarray, (n,), int
         Their places in the flattened box.
     n_fit, n_near : int
-        How many belong to the subframe, and to subframe and disc together.
+        Number of pixels of the subframe, and of subframe and disc together.
     rings : tuple of ndarray
         For each annulus the places of its pixels in this order.
     """
@@ -169,7 +171,8 @@ class Noise:
     @property
     def total(self) -> np.ndarray:
         """Variance at the template's flux, (n,)."""
-        return self.star + self.rest
+        result: np.ndarray = self.star + self.rest
+        return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,14 +188,14 @@ class BackgroundPlan:
     rings : tuple of ndarray
         For each annulus the places of its used pixels in the layout's order, clipped in space.
     levels : ndarray, (6, n_annuli)
-        What of the template, and of its derivatives, each ring holds beside the star's wings.
+        Level of the template, and of its derivatives, in each ring without the star's wings.
     scatter : ndarray, (n_annuli,), or None
         Standard deviation of a ring's pixels where the frames are too few to show it: their
         residuals are those of their own mean.
     known : float
-        A background that is not measured but given, a pixel.
+        Background per pixel that is given, not measured.
     pattern : ndarray, (n_pixels,), or None
-        What detector and sky leave in every frame, taken off before anything is measured.
+        Pattern of detector and sky in every frame, subtracted before all else.
     """
 
     mode: str
@@ -206,13 +209,13 @@ class BackgroundPlan:
 
     @property
     def offset(self) -> float | np.ndarray:
-        """What is taken off every frame, a number or (n_pixels,)."""
+        """Background that is subtracted from every frame, a number or (n_pixels,)."""
         return self.known if self.pattern is None else self.known + self.pattern
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """All that a chunk needs to know; settled on a sample of frames, the same for all.
+    """Everything a chunk is measured with; settled on a sample of frames, the same for all.
 
     Attributes
     ----------
@@ -239,7 +242,7 @@ class Plan:
     center : (float, float)
         Centre of the apertures where it does not move.
     source : str
-        What gives the centre: psf, gauss, cc or position.
+        Method of the centre: psf, gauss, cc or position.
     moving : bool
         Whether the apertures move.
     motion : float
@@ -271,8 +274,8 @@ class Plan:
         Unit of the scaled pixels.
     flags : int
         Bits that hold for every frame.
-    info : dict
-        What was settled, in plain values, for the product.
+    info : mapping
+        What was found of the exposure, in plain values, for the product.
     """
 
     layout: Layout
@@ -302,7 +305,7 @@ class Plan:
     directions: np.ndarray | None = None
     flags: int = 0
     motion: float = 0.0
-    info: dict = field(default_factory=dict)
+    info: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def summed(self) -> np.ndarray:
@@ -318,7 +321,7 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """What a chunk, or the whole exposure, was measured to be; one row a frame.
+    """Measurement of a chunk, or of the whole exposure; one row per frame.
 
     Attributes
     ----------
@@ -374,21 +377,21 @@ class Measurement:
 
     @classmethod
     def room(cls, part: Measurement, n: int) -> Measurement:
-        """Make room for all frames, to be filled part by part.
+        """Allocate arrays for all frames, to be filled part by part.
 
-        Parts that wait for their whole would take twice its memory.
+        Parts that wait to be merged would take twice the memory.
 
         Parameters
         ----------
         part : Measurement
-            Some frames, which say how many columns there are.
+            Some frames, which have the numbers of columns.
         n : int
             Number of frames.
 
         Returns
         -------
         Measurement
-            Arrays of n rows, with no values yet.
+            Arrays of n rows, without values.
         """
         columns = {item.name: getattr(part, item.name) for item in fields(cls)}
         return cls(
@@ -411,7 +414,7 @@ class Measurement:
 
     @classmethod
     def merge(cls, parts: list[Measurement]) -> Measurement:
-        """Put runs of frames together.
+        """Merge runs of frames.
 
         Parameters
         ----------
@@ -431,12 +434,12 @@ class Measurement:
         return whole
 
     def without_sums(self) -> Measurement:
-        """Let go of what only the light curves of the apertures need.
+        """Drop the columns that only the light curves of the apertures need.
 
         Returns
         -------
         Measurement
-            The same frames, of no radius.
+            The same frames without radii.
         """
         named = ("sums", "areas", "variance", "read_variance", "replaced")
         return replace(self, **{name: getattr(self, name)[:, :0].copy() for name in named})

@@ -241,7 +241,8 @@ def _have_changed(
     left[found.frame[use[found.pixel]], (np.cumsum(use) - 1)[found.pixel[use[found.pixel]]]] = 0.0
     many = np.maximum(use.sum() - several, 1)
     changed |= (count > 0) & ((left**2).sum(axis=1) > _UNLIKE**2 * many)
-    return changed
+    result: np.ndarray = changed
+    return result
 
 
 def _alternate(

@@ -1,10 +1,10 @@
-"""Row noise in slopes: offsets of rows, from residuals of the template outside the star.
+"""Correction of 1/f row noise: offsets of rows from residuals of the template outside the star.
 
 The mean of a row's residuals is the row's offset and the noise of that mean. How large the offsets
-are, and how alike those of neighbouring rows, is learned on the sample of frames; the estimate is
-then the best linear one (Wiener). Where there is no row noise it takes next to nothing away, and a
-row that the star fills gets what its neighbours say. Correction of the groups before the slopes
-are fitted is better; this is for who has slopes only.
+are, and how they correlate between neighbouring rows, is estimated from the sample of frames; the
+offset is then the best linear estimate (Wiener). Without row noise it is close to zero, and a row
+that the star fills follows its neighbours. Correction of the groups before the slopes are fitted
+is better; this is for data of slopes only.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ class RowNoise:
     index : ndarray, (n_groups, k), int
         Places of the pixels outside the star in each group; the last repeats to fill the row.
     valid : ndarray, (n_groups, k), bool
-        False for what only fills the row.
+        False for repeated places.
     row, amplifier : ndarray, (n_groups,), int
-        Which they are.
+        Detector row and amplifier of each group.
     noise : ndarray, (n_groups,)
         Variance of the mean of a group's pixels; infinite where there are too few.
     gain : ndarray, (n_groups, n_groups)
         From the means to the offsets.
     left : ndarray, (n_groups, n_groups)
-        Covariance of what stays after the correction.
+        Covariance of the offsets after the correction.
     """
 
     group: np.ndarray
@@ -80,7 +80,8 @@ class RowNoise:
         n_groups = len(self.noise)
         member = self.group[: weights.shape[1]]
         total = np.stack([np.bincount(member, row, n_groups) for row in weights])
-        return np.maximum(np.einsum("ri,ij,rj->r", total, self.left, total), 0.0)
+        result: np.ndarray = np.maximum(np.einsum("ri,ij,rj->r", total, self.left, total), 0.0)
+        return result
 
 
 def row_groups(
@@ -97,7 +98,7 @@ def row_groups(
     variance : ndarray, (n_pixels,)
         Variance of a pixel.
     amps : bool
-        Whether the amplifiers of a frame of full width are told apart.
+        Whether the amplifiers of a frame of full width are separate.
 
     Returns
     -------
@@ -183,15 +184,15 @@ def excess(rows: RowNoise, offsets: np.ndarray) -> np.ndarray:
 
 
 def _changes(offsets: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Take out what the groups of a frame have in common, and what all frames have in common."""
+    """Subtract the mean of each frame's groups, and the mean over the frames."""
     values = np.where(known, _centered(offsets), 0.0)
-    # What all frames have in common is part of the template, not noise.
+    # The mean over the frames is part of the template, not noise.
     usual = values.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
     return np.where(known, values - usual, 0.0)
 
 
 def trained(rows: RowNoise, offsets: np.ndarray) -> RowNoise:
-    """Learn how large the offsets are, and how alike neighbours are.
+    """Estimate the covariance of the offsets and the best linear correction.
 
     Parameters
     ----------
@@ -203,7 +204,7 @@ def trained(rows: RowNoise, offsets: np.ndarray) -> RowNoise:
     Returns
     -------
     RowNoise
-        With the best linear estimate and what it leaves.
+        With the best linear estimate and its residual covariance.
 
     References
     ----------
@@ -231,32 +232,34 @@ def trained(rows: RowNoise, offsets: np.ndarray) -> RowNoise:
 def _covariance(
     product: np.ndarray, pairs: np.ndarray, rows: RowNoise, own: np.ndarray
 ) -> np.ndarray:
-    """Covariance of an amplifier's offsets by the distance of rows; zero where it may be chance."""
+    """Compute the covariance of an amplifier's offsets by row distance; zero if insignificant."""
     lag = np.abs(rows.row[own, None] - rows.row[None, own]).ravel()
     total, count = (np.bincount(lag, values.ravel()) for values in (product, pairs))
     size = len(total)
     # Few pairs are far apart: they are trusted in proportion.
     correlation = total / np.maximum(count, 1) * (1 - np.arange(size) / size)
     use = own[np.isfinite(rows.noise[own])]
-    # What chance makes of no row noise at all is no row noise.
+    # An excess within the noise of the estimate is no row noise.
     chance = _CHANCE * np.mean(rows.noise[use]) * np.sqrt(2.0 / max(count[0], 1)) if use.size else 0
     if use.size == 0 or correlation[0] <= chance:
         return np.zeros_like(product)
     value, vector = np.linalg.eigh(correlation[lag].reshape(product.shape))
-    return (vector * np.maximum(value, 0.0)) @ vector.T
+    result: np.ndarray = (vector * np.maximum(value, 0.0)) @ vector.T
+    return result
 
 
 def _centered(offsets: np.ndarray) -> np.ndarray:
-    """Take out what all groups of a frame have in common: that is background."""
+    """Subtract the mean of each frame's groups, which is background."""
     known = np.isfinite(offsets)
     count = np.maximum(known.sum(axis=1, keepdims=True), 1)
-    return offsets - np.where(known, offsets, 0.0).sum(axis=1, keepdims=True) / count
+    result: np.ndarray = offsets - np.where(known, offsets, 0.0).sum(axis=1, keepdims=True) / count
+    return result
 
 
 def remove_flicker(
     values: np.ndarray, bad: Bad, template: Template, rows: RowNoise, limit: np.ndarray
 ) -> np.ndarray:
-    """Take the row noise out of frames.
+    """Subtract row noise from frames.
 
     Parameters
     ----------
@@ -280,7 +283,8 @@ def remove_flicker(
     offsets = np.nan_to_num(_centered(offsets_of(residuals, rows, limit))) @ rows.gain.T
     out = values - offsets[:, rows.group]
     out[bad.frame, bad.pixel] = 0.0
-    return out
+    result: np.ndarray = out
+    return result
 
 
 def residuals_of(values: np.ndarray, bad: Bad, template: Template) -> np.ndarray:
@@ -303,4 +307,5 @@ def residuals_of(values: np.ndarray, bad: Bad, template: Template) -> np.ndarray
     fit = fit_frames(template, values[:, : len(template.weights)], bad)
     residuals = values - fit.model(template)
     residuals[bad.frame, bad.pixel] = np.nan
-    return residuals
+    result: np.ndarray = residuals
+    return result

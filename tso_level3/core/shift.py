@@ -1,4 +1,4 @@
-"""An image and its derivatives at any shift, on the pixels where they are wanted."""
+"""Image of a star, and its derivatives, at any shift."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ __all__ = ["ShiftedImage", "without_noise"]
 class ShiftedImage:
     """A star's mean image that can be moved.
 
-    What the kernel explains moves as the kernel does, since an undersampled image cannot be
-    interpolated (FWHM below 2 pixels); what it leaves moves as the quintic spline through it.
-    Derivatives are those of the kernel and of what is left and is not noise, since derivatives of
+    The kernel's part moves as the kernel does, since an undersampled image cannot be interpolated
+    (FWHM below 2 pixels); the residual moves as the quintic spline through it.
+    Derivatives are those of the kernel and of the residual without noise, since derivatives of
     noise would shrink the response to motion. The image itself moves with all that is left, noise
     included: what did not move with the star would hold its position back.
 
@@ -38,7 +38,7 @@ class ShiftedImage:
     flux : float
         Flux of the kernel in it.
     rest : ndarray, (ny, nx), or None
-        What the kernel leaves of the image and is not noise; None where derivatives are those of
+        Residual of the image from the kernel, without noise; None where derivatives are those of
         the kernel alone.
     """
 
@@ -76,13 +76,15 @@ class ShiftedImage:
         columns, rows = pixels[0] - self.origin[0], pixels[1] - self.origin[1]
         key = (float(sx), float(sy), nx, ny)
         if nx + ny == 3:
-            # Wanted once, and in the subframe alone, which is a small part of the box.
+            # Used once, and in the subframe alone, which is a small part of the box.
             first = int(rows.min()), int(columns.min())
             window = np.arange(first[0], rows.max() + 1), np.arange(first[1], columns.max() + 1)
-            return self._moved(*key, window)[rows - first[0], columns - first[1]]
+            values: np.ndarray = self._moved(*key, window)[rows - first[0], columns - first[1]]
+            return values
         # A fit asks for the subframe and then for all pixels of the same shift.
-        moved = self._moves.get(key, lambda: self._moved(*key), self.image.nbytes)
-        return moved[rows, columns]
+        moved: np.ndarray = self._moves.get(key, partial(self._moved, *key), self.image.nbytes)
+        values = moved[rows, columns]
+        return values
 
     def _moved(
         self,
@@ -105,7 +107,8 @@ class ShiftedImage:
         left = self._cache.get(
             "left", lambda: self.image - self._rendered(0.0, 0.0, 0, 0), self.image.nbytes
         )
-        return moved + self._spline("left", left, sx, sy, 0, 0)
+        result: np.ndarray = moved + self._spline("left", left, sx, sy, 0, 0)
+        return result
 
     def _rows_and_columns(self) -> tuple[np.ndarray, np.ndarray]:
         return np.arange(self.image.shape[0]), np.arange(self.image.shape[1])
@@ -118,6 +121,7 @@ class ShiftedImage:
         ny: int,
         window: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> np.ndarray:
+        assert self.kernel is not None
         rows, columns = self._rows_and_columns() if window is None else window
         u = columns + self.origin[0] - (self.x + sx)
         v = rows + self.origin[1] - (self.y + sy)
@@ -150,7 +154,7 @@ def _spline_of(image: np.ndarray) -> RectBivariateSpline:
 def without_noise(
     image: np.ndarray, variance: float, *, patterns: bool = True, n_bins: int = 24
 ) -> np.ndarray:
-    """Take out of an image what its noise explains, scale by scale (a Wiener filter).
+    """Remove noise from an image, scale by scale (Wiener filter).
 
     Parameters
     ----------
@@ -182,12 +186,13 @@ def without_noise(
     place = radius * (n_bins / np.sqrt(2.0))
     ring = np.minimum(place.astype(int), n_bins - 1)
     count = np.bincount(ring.ravel(), minlength=n_bins)
-    power = np.bincount(ring.ravel(), (waves**2).ravel(), minlength=n_bins)
-    power /= np.maximum(count, 1)
+    square = np.bincount(ring.ravel(), (waves**2).ravel(), minlength=n_bins)
+    power = square / np.maximum(count, 1)
     # No telescope puts light into the corners of the frequency plane: what is there is noise, or
     # a pattern of the pixels that does not move with the star.
     if patterns:
         variance = max(variance, float((waves[radius > 1.0] ** 2).mean()))
     share = np.clip(1.0 - variance / np.maximum(power, 1e-300), 0.0, 1.0)
     share = np.interp(place.ravel(), np.arange(n_bins) + 0.5, share).reshape(image.shape)
-    return idctn(share * waves, norm="ortho")
+    result: np.ndarray = idctn(share * waves, norm="ortho")
+    return result

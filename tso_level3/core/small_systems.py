@@ -1,4 +1,4 @@
-"""Many small symmetric systems of equations, solved side by side."""
+"""Solution of many small symmetric systems of equations at once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 __all__ = ["factor", "inverse_diagonal", "solve"]
 
 
-def factor(matrix: np.ndarray) -> tuple[list, np.ndarray]:
+def factor(matrix: np.ndarray) -> tuple[list[list[np.ndarray]], np.ndarray]:
     """Factor symmetric matrices as L D L', all at once; without pivoting.
 
     Parameters
@@ -24,7 +24,7 @@ def factor(matrix: np.ndarray) -> tuple[list, np.ndarray]:
     k = matrix.shape[1]
     a = matrix.transpose(1, 2, 0).copy()
     pivots = np.empty((k, len(matrix)))
-    lower: list = [[None] * k for _ in range(k)]
+    lower = [[np.zeros(0)] * k for _ in range(k)]
     for j in range(k):
         pivots[j] = a[j, j]
         inverse = 1.0 / pivots[j]
@@ -36,13 +36,13 @@ def factor(matrix: np.ndarray) -> tuple[list, np.ndarray]:
     return lower, pivots
 
 
-def solve(lower: list, pivots: np.ndarray, right: np.ndarray) -> np.ndarray:
+def solve(lower: list[list[np.ndarray]], pivots: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Solve factored systems.
 
     Parameters
     ----------
     lower, pivots
-        What `factor` gave.
+        From `factor`.
     right : ndarray, (n, k)
         Right-hand sides.
 
@@ -64,13 +64,13 @@ def solve(lower: list, pivots: np.ndarray, right: np.ndarray) -> np.ndarray:
     return np.stack(z, axis=1)
 
 
-def inverse_diagonal(lower: list, pivots: np.ndarray) -> np.ndarray:
+def inverse_diagonal(lower: list[list[np.ndarray]], pivots: np.ndarray) -> np.ndarray:
     """Give the diagonals of the inverses of factored matrices.
 
     Parameters
     ----------
     lower, pivots
-        What `factor` gave.
+        From `factor`.
 
     Returns
     -------
@@ -80,9 +80,9 @@ def inverse_diagonal(lower: list, pivots: np.ndarray) -> np.ndarray:
     k = len(pivots)
     out = np.empty(pivots.shape)
     for i in range(k):
-        column = {i: 1.0}
+        column: dict[int, np.ndarray] = {i: np.ones(pivots.shape[1])}
         out[i] = 1.0 / pivots[i]
         for j in range(i + 1, k):
-            column[j] = -sum(lower[j][m] * column[m] for m in range(i, j))
+            column[j] = -np.sum([lower[j][m] * column[m] for m in range(i, j)], axis=0)
             out[i] += column[j] ** 2 / pivots[j]
     return out.T

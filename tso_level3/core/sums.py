@@ -16,6 +16,7 @@ from tso_level3.core.bad import Bad
 from tso_level3.core.nodes import by_node
 from tso_level3.core.plan import Plan
 from tso_level3.core.repair import Repaired
+from tso_level3.core.row_noise import RowNoise
 
 __all__ = ["Sums", "aperture_sums"]
 
@@ -97,7 +98,7 @@ def aperture_sums(values: np.ndarray, repaired: Repaired, center: np.ndarray, pl
     values : ndarray, (n, n_pixels)
         Frames with missing pixels filled, or zero where they are to be left out.
     repaired : Repaired
-        What is known of the missing pixels.
+        Fits and missing pixels.
     center : ndarray, (n, 2)
         x, y of the apertures.
     plan : Plan
@@ -131,7 +132,7 @@ def aperture_sums(values: np.ndarray, repaired: Repaired, center: np.ndarray, pl
     np.subtract.at(read, bad.frame, squared * noise.read[pixel][:, None])
     variance = star + rest
     if plan.rows is not None:
-        variance += _row_noise(circles, every, plan)
+        variance += _row_noise(circles, every, plan.rows)
     dead = plan.dead[:near].astype(float)
     lost = circles.over(dead[None], every)[:, :, 0] if dead.any() else np.zeros_like(areas)
     touched |= lost[:, -1] > 0
@@ -148,15 +149,16 @@ def aperture_sums(values: np.ndarray, repaired: Repaired, center: np.ndarray, pl
     return Sums(sums, areas, variance, read, replaced, touched, cut)
 
 
-def _row_noise(circles: _Circles, rows: np.ndarray, plan: Plan) -> np.ndarray:
+def _row_noise(circles: _Circles, frames: np.ndarray, rows: RowNoise) -> np.ndarray:
     """Compute the variance that the correction of row noise leaves, (n or 1, n_radii)."""
-    if not plan.moving:
-        return plan.rows.variance(plan.overlap)
-    groups, member = np.unique(plan.rows.group[: circles.near], return_inverse=True)
+    if not circles.plan.moving:
+        return rows.variance(circles.plan.overlap)
+    groups, member = np.unique(rows.group[: circles.near], return_inverse=True)
     planes = (member == np.arange(len(groups))[:, None]).astype(float)
-    total = circles.over(planes, rows)
-    left = plan.rows.left[np.ix_(groups, groups)]
-    return np.maximum(np.einsum("nrg,nrg->nr", total @ left, total), 0.0)
+    total = circles.over(planes, frames)
+    left = rows.left[np.ix_(groups, groups)]
+    result: np.ndarray = np.maximum(np.einsum("nrg,nrg->nr", total @ left, total), 0.0)
+    return result
 
 
 def _filled(

@@ -1,4 +1,4 @@
-"""The exposure's own model of the star, and its fit to many frames by one linear step.
+"""Model of the star from the exposure itself, and its linear fit to many frames at once.
 
 A frame is ``f T(p - s) + b``. Expanded to second order about a node near the shift s, it is a
 linear combination of T, its first and second derivatives and a constant, so that flux, shift and
@@ -22,16 +22,17 @@ __all__ = ["TURNS", "Bad", "Fit", "Node", "Template", "fit_frames"]
 
 # Beyond this from a node a frame is fitted again about a nearer one [pix].
 _REACH = 0.1
-# A frame goes from node to node this often at the most, and is asked for a star from then on.
+# Largest number of nodes on a frame's way, and of those after which it must show a star.
 TURNS, _DOUBT = 15, 1
 # A flux of fewer standard errors than this has no position.
 _FAINTEST = 3.0
-_THIRD = ((3, 0), (2, 1), (1, 2), (0, 3))
+# Third-order terms of the series, and their coefficients.
+_THIRD = {(3, 0): -1 / 6, (2, 1): -1 / 2, (1, 2): -1 / 2, (0, 3): -1 / 6}
 
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """The template and what belongs to it at one shift.
+    """The linear model about one shift.
 
     Attributes
     ----------
@@ -42,7 +43,7 @@ class Node:
     normal, covariance : ndarray, (n_terms, n_terms)
         The normal matrix and its inverse.
     third : ndarray, (n_terms, 4)
-        What the four third-order terms add to the solution.
+        Contribution of the four third-order terms to the solution.
     """
 
     terms: np.ndarray
@@ -75,7 +76,7 @@ class Template:
     response : ndarray, (n_pixels,), or None
         Response of the pixels to the star, which does not move with it; None where all are alike.
     lost : bool
-        Whether most frames have no such star: they are not followed then, wherever they point.
+        Whether most frames have no such star; fits then stay at the first node.
     """
 
     image: ShiftedImage
@@ -99,13 +100,15 @@ class Template:
     @property
     def variance_factor(self) -> np.ndarray:
         """Variance of each coefficient over what inverse-variance weights would say, (n_terms,)."""
-        return self._cache.get("factor", self._variance_factor)
+        result: np.ndarray = self._cache.get("factor", self._variance_factor)
+        return result
 
     def _variance_factor(self) -> np.ndarray:
         node = self.node((0, 0))
         spread = (node.right * self.variance[:, None]).T @ node.right
         full = node.covariance @ spread @ node.covariance
-        return np.diagonal(full) / np.diagonal(node.covariance)
+        result: np.ndarray = np.diagonal(full) / np.diagonal(node.covariance)
+        return result
 
     def node(self, key: tuple[int, int]) -> Node:
         """Make the linear model about a node.
@@ -118,16 +121,17 @@ class Template:
         Returns
         -------
         Node
-            The model; kept for the next call.
+            The model, from a cache.
         """
         size = 8 * self.n_terms * (len(self.columns) + len(self.weights))
-        return self._cache.get(key, lambda: self._make(key), size)
+        node: Node = self._cache.get(key, lambda: self._make(key), size)
+        return node
 
     def _make(self, key: tuple[int, int]) -> Node:
         sx, sy = STEP * key[0], STEP * key[1]
         at = self.image.at
         pixels = (self.columns, self.rows)
-        terms = [
+        parts = [
             at(sx, sy, 0, 0, pixels),
             -at(sx, sy, 1, 0, pixels),
             -at(sx, sy, 0, 1, pixels),
@@ -136,17 +140,16 @@ class Template:
             0.5 * at(sx, sy, 0, 2, pixels),
         ]
         if self.response is not None:
-            terms = [self.response * term for term in terms]
+            parts = [self.response * part for part in parts]
         if self.constant:
-            terms.append(np.ones(len(self.columns)))
-        terms = np.stack(terms)
+            parts.append(np.ones(len(self.columns)))
+        terms = np.stack(parts)
         n_fit = len(self.weights)
         right = (terms[:, :n_fit] * self.weights).T.copy()
         normal = terms[:, :n_fit] @ right
         covariance = _inverse(normal)
         pixels = (self.columns[:n_fit], self.rows[:n_fit])
-        factor = {(3, 0): -1 / 6, (2, 1): -1 / 2, (1, 2): -1 / 2, (0, 3): -1 / 6}
-        third = np.stack([factor[o] * at(sx, sy, *o, pixels) for o in _THIRD])
+        third = np.stack([factor * at(sx, sy, *o, pixels) for o, factor in _THIRD.items()])
         if self.response is not None:
             third *= self.response[:n_fit]
         return Node(terms, right, normal, covariance, covariance @ (right.T @ third.T))
@@ -163,7 +166,8 @@ def _inverse(matrix: np.ndarray) -> np.ndarray:
         inverse = np.linalg.inv(scaled)
     except np.linalg.LinAlgError:
         inverse = np.linalg.pinv(scaled, hermitian=True)
-    return inverse / outer
+    result: np.ndarray = inverse / outer
+    return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,7 +250,8 @@ class Fit:
         """
         groups = by_node(self.nodes)
         if len(groups) == 1:
-            return self.coefficients @ template.node(groups[0][0]).terms[:, :n_pixels]
+            result: np.ndarray = self.coefficients @ template.node(groups[0][0]).terms[:, :n_pixels]
+            return result
         width = len(template.columns) if n_pixels is None else n_pixels
         out = np.empty((len(self.flux), width))
         for key, rows in groups:
@@ -254,7 +259,7 @@ class Fit:
         return out
 
     def terms_at(self, template: Template, bad: Bad) -> np.ndarray:
-        """Give the terms at listed pixels.
+        """Evaluate the terms at listed pixels.
 
         Parameters
         ----------
@@ -312,7 +317,7 @@ def fit_frames(
     inside = bad.pixel < len(template.weights)
     bad = Bad(bad.frame[inside], bad.pixel[inside])
     todo, ok = np.arange(n), np.ones(n, bool)
-    # A node costs more than all frames about it: what points out of the subframe is not followed.
+    # A node costs more than all frames about it: fits that leave the subframe are not followed.
     fit = slice(0, len(template.weights))
     farthest = 0.5 * max(np.ptp(template.columns[fit]), np.ptp(template.rows[fit]))
     for turn in range(1 if template.lost else turns):
@@ -327,7 +332,7 @@ def fit_frames(
             away = np.abs(shift[todo] - STEP * nodes[todo]).max(axis=1) > _REACH
             bounded = np.abs(shift[todo] - STEP * nodes[todo]).max(axis=1) < farthest
         if turn >= _DOUBT:
-            # What does not stand out of the noise by now is wandering, not moving.
+            # A star that is not above the noise by now does not move: the fit wanders.
             away &= _stands_out(template, out[todo, 0], covariance[todo, 0, 0])
         moving = todo[away & bounded]
         ok[todo[~(np.isfinite(shift[todo]).all(axis=1) & (bounded | ~away))]] = False
@@ -341,7 +346,7 @@ def fit_frames(
         todo = moving
     ok[todo] = False
     ok &= _is_star(template, out[:, 0], covariance[:, 0, 0], shift)
-    # Where no star was found the way there is forgotten: nobody has to make its nodes again.
+    # Where no star was found the node is reset, so that no other function makes those nodes again.
     left = np.flatnonzero(~ok & nodes.any(axis=1))
     if left.size:
         nodes[left] = 0
@@ -353,7 +358,7 @@ def fit_frames(
 def _is_star(
     template: Template, flux: np.ndarray, variance: np.ndarray, shift: np.ndarray
 ) -> np.ndarray:
-    """Tell which fits found a star that stands out of the noise and lies in the subframe."""
+    """Tell which fits found a star above the noise and inside the subframe."""
     n_fit = len(template.weights)
     with np.errstate(invalid="ignore"):
         ok = _stands_out(template, flux, variance)
@@ -367,7 +372,8 @@ def _is_star(
 
 def _stands_out(template: Template, flux: np.ndarray, variance: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):
-        return flux > _FAINTEST * np.sqrt(variance * template.variance_factor[0])
+        result: np.ndarray = flux > _FAINTEST * np.sqrt(variance * template.variance_factor[0])
+        return result
 
 
 def _solve(

@@ -1,14 +1,15 @@
-"""Finding a star: masked normalised cross-correlation of an image with its kernel.
+"""Masked normalised cross-correlation of an image with a kernel.
 
 The correlation is normalised over the pixels that are there, so that missing pixels, the
 edge of the frame, a constant background and a kernel larger than the frame do no harm.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy import fft
+
+from tso_level3.datatypes import KernelLike
 
 _STEPS = 30
 
@@ -36,7 +37,7 @@ class Surface:
     y0: int
 
 
-def correlation_surface(image: np.ndarray, good: np.ndarray, kernel: Any) -> Surface:
+def correlation_surface(image: np.ndarray, good: np.ndarray, kernel: KernelLike) -> Surface:
     """Masked normalised cross-correlation at all whole-pixel positions, by FFT.
 
     Parameters
@@ -45,8 +46,8 @@ def correlation_surface(image: np.ndarray, good: np.ndarray, kernel: Any) -> Sur
         (ny, nx) finite pixels.
     good : ndarray
         (ny, nx) bool, True where a pixel counts.
-    kernel : Kernel or GaussianKernel
-        What the star looks like.
+    kernel : KernelLike
+        Image of a star.
 
     Returns
     -------
@@ -61,7 +62,7 @@ def correlation_surface(image: np.ndarray, good: np.ndarray, kernel: Any) -> Sur
     my, mx = template.shape
     size = [fft.next_fast_len(n, real=True) for n in (ny + my - 1, nx + mx - 1)]
     used = good.astype(np.float64)
-    # a star sits on a pedestal: without it the sums of squares keep their digits
+    # without the pedestal under the star the sums of squares keep their digits
     level = float(np.median(image[good]))
     data = np.where(good, image - level, 0.0)
     scale = np.abs(data).max()
@@ -94,7 +95,7 @@ def correlation_surface(image: np.ndarray, good: np.ndarray, kernel: Any) -> Sur
     return Surface(value, overlap, height, -left - (mx - 1), -below - (my - 1))
 
 
-def _template(kernel: Any) -> tuple[np.ndarray, int, int]:
+def _template(kernel: KernelLike) -> tuple[np.ndarray, int, int]:
     """Kernel at whole pixels, and the offsets of its first column and row."""
     left, right, below, above = (int(np.fix(edge + np.sign(edge) * 1e-9)) for edge in kernel.extent)
     values = kernel.evaluate(np.arange(left, right + 1.0), np.arange(below, above + 1.0))
@@ -102,7 +103,7 @@ def _template(kernel: Any) -> tuple[np.ndarray, int, int]:
 
 
 def correlation_at(
-    image: np.ndarray, good: np.ndarray, kernel: Any, x: float, y: float
+    image: np.ndarray, good: np.ndarray, kernel: KernelLike, x: float, y: float
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """Normalised correlation at a position that need not be a whole pixel.
 
@@ -112,8 +113,8 @@ def correlation_at(
         (ny, nx) finite pixels.
     good : ndarray
         (ny, nx) bool, True where a pixel counts.
-    kernel : Kernel or GaussianKernel
-        What the star looks like.
+    kernel : KernelLike
+        Image of a star.
     x, y : float
         Position of the star, 0-based pixels.
 
@@ -159,7 +160,7 @@ def span(low: float, high: float, n: int) -> slice:
 
 
 def climb(
-    image: np.ndarray, good: np.ndarray, kernel: Any, x: float, y: float
+    image: np.ndarray, good: np.ndarray, kernel: KernelLike, x: float, y: float
 ) -> tuple[float, float, float]:
     """Find the summit of the correlation near a whole-pixel maximum.
 
@@ -169,8 +170,8 @@ def climb(
         (ny, nx) finite pixels.
     good : ndarray
         (ny, nx) bool, True where a pixel counts.
-    kernel : Kernel or GaussianKernel
-        What the star looks like.
+    kernel : KernelLike
+        Image of a star.
     x, y : float
         The maximum.
 

@@ -1,4 +1,4 @@
-"""Kernels that the data speak for: an image of the star itself, a refined defocus."""
+"""Kernels from the data: an image of the star itself, a refined defocus."""
 
 import logging
 from collections.abc import Callable
@@ -139,7 +139,7 @@ def empirical_kernel(
     if not total > 0:
         raise ValueError(f"image sums to {total:g} above its background; expected a star's flux")
     description = {"filled_pixels": int(np.count_nonzero(~good)), "background": float(background)}
-    return Kernel(filled / total, 1, tuple(center), "empirical", description)
+    return Kernel(filled / total, 1, (center[0], center[1]), "empirical", description)
 
 
 def refine_defocus(
@@ -165,7 +165,7 @@ def refine_defocus(
     mask : ndarray or None
         (ny, nx) bool, True where a pixel is bad.
     make_kernel : callable
-        Answers with the kernel for a number of waves, such as
+        Returns the kernel for a number of waves, such as
         ``lambda waves: jwst_kernel(instrument=..., filter=..., pupil=..., waves=waves)``.
     position : tuple of float, optional
         Expected x, y; None: anywhere in the image.
@@ -191,20 +191,23 @@ def refine_defocus(
             f"scan is {scan!r} in {steps} steps; expected a rising range in 3 steps or more"
         )
     waves = np.linspace(scan[0], scan[1], steps)
-    where = {"near": position, "radius": None if position is None else float(radius)}
+    near, reach = position, None if position is None else float(radius)
     peaks: dict[int, Peak] = {}
 
     def value_at(k: int) -> float:
+        nonlocal near, reach
         if k not in peaks:
-            peaks[k] = acquire(image, mask, make_kernel(float(waves[k])), **where)
+            peaks[k] = acquire(image, mask, make_kernel(float(waves[k])), near=near, radius=reach)
             if len(peaks) == 1 and np.isfinite(peaks[k].value):
                 # the pattern moves by a pixel over the scan, not by tens
-                where.update(near=(peaks[k].x, peaks[k].y), radius=min(float(radius), _PATTERN))
+                near, reach = (peaks[k].x, peaks[k].y), min(float(radius), _PATTERN)
         return peaks[k].value if np.isfinite(peaks[k].value) else -np.inf
 
     best = steps // 2
     if not np.isfinite(value_at(best)):
-        return RefinedDefocus(make_kernel(float(waves[best])), *[np.nan] * 4, True)
+        return RefinedDefocus(
+            make_kernel(float(waves[best])), np.nan, np.nan, np.nan, np.nan, at_edge=True
+        )
     for side in (-1, 1):
         while 0 <= best + side < steps and value_at(best + side) > value_at(best):
             best += side
@@ -218,7 +221,7 @@ def refine_defocus(
         found = float(waves[middle]) + 0.5 * (below - above) / bend * step
         found = min(max(found, float(scan[0])), float(scan[1]))
     kernel = make_kernel(found)
-    peak = acquire(image, mask, kernel, **where)
+    peak = acquire(image, mask, kernel, near=near, radius=reach)
     if not peak.value >= value_at(best):
         found, peak = float(waves[best]), peaks[best]
         kernel = make_kernel(found)

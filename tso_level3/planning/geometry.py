@@ -1,4 +1,4 @@
-"""Which radii, annuli and boxes an exposure is measured with."""
+"""Radii of apertures and annuli, and the subframe of the fits."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Geometry:
     radii : ndarray, (n_radii,)
         Aperture radii, ascending [pix].
     radius : float
-        The one quoted where none is chosen [pix].
+        Preferred radius [pix].
     annuli : tuple of Annulus
         The first is the default; empty without a background annulus.
     notes : tuple of str
-        What was changed, in sentences.
+        Changes, in sentences.
     """
 
     radii: np.ndarray
@@ -98,7 +98,7 @@ def geometry_of(
     Parameters
     ----------
     settings : Settings
-        What the user or a parameter reference says.
+        The parameters.
     mode : Mode
         Defaults.
     x, y : float
@@ -111,7 +111,7 @@ def geometry_of(
     Returns
     -------
     Geometry
-        What to measure with.
+        Radii and annuli.
 
     Raises
     ------
@@ -130,53 +130,21 @@ def geometry_of(
     if settings.background == "frame":
         start = max(inner, float(radii.max())) if not given else inner
         return Geometry(radii, radius, (Annulus(start, np.inf),), ())
+    annulus: Annulus | None
     if given:
-        if radius > inner:
-            found = f"radius_inner: {inner:g} found"
-            if settings.radius_inner is None:
-                found = f"radius_outer: {outer:g} found, for an annulus from {inner:.3g}"
-            raise ValueError(
-                f"{found}, expected one from the radius of the aperture ({radius:g}) outwards"
-            )
-        if _pixels(x, y, inner, outer, shape, good).size == 0:
-            raise ValueError(
-                f"radius_inner, radius_outer: the annulus {inner:g} to {outer:g} around "
-                f"({x:.1f}, {y:.1f}) lies outside the frame of {shape[1]} x {shape[0]} pixels"
-            )
+        _check_annulus(inner, outer, radius, (x, y), shape, good, settings)
         annulus = Annulus(inner, outer)
     else:
-        width = outer - inner
-        if settings.radius is not None:
-            # What was asked for is measured; the annulus makes room for it.
-            inner = max(inner, 1.1 * settings.radius)
-        asked = settings.radii is not None
-
-        def beside(largest: float, notes: list[str] | None) -> Annulus | None:
-            start = max(inner, 1.1 * largest) if asked else inner
-            least = largest if asked else radii[0]
-            if settings.radius is not None:
-                least = max(least, settings.radius)
-            return _shrunk(x, y, Annulus(start, start + width), least, shape, good, notes)
-
-        for last in range(len(radii) if asked else 1, 0, -1):
-            annulus = beside(radii[last - 1], notes)
-            if annulus is not None or (settings.radius is not None and radii[last - 1] <= radius):
-                break
-        if annulus is not None and asked and last < len(radii):
-            limit, over = radii[last - 1], radii[last]
-            while over - limit > 0.1:
-                middle = 0.5 * (limit + over)
-                limit, over = (limit, middle) if beside(middle, None) is None else (middle, over)
-            _dropped(radii[last:], notes, f"no annulus fits beside more than {limit:.1f}")
-            radii = radii[:last]
-            radius = min(radius, float(radii[-1]))
+        annulus, radii = _free_annulus(
+            inner, outer, radius, radii, (x, y), shape, good, settings, notes
+        )
+        radius = min(radius, float(radii[-1]))
         if annulus is None:
             notes.append("no annulus fits into the frame; no background is subtracted")
             log.warning("No annulus fits into the frame: no background is subtracted.")
             return Geometry(radii, radius, (), tuple(notes))
-        annulus = _widened(x, y, annulus, shape, good)
-    annuli = (annulus,)
-    if settings.choose_aperture and not given and settings.aperture_from is None:
+    annuli: tuple[Annulus, ...] = (annulus,)
+    if settings.choose_aperture and not given:
         annuli += _others(x, y, annulus, shape, good)
     limit = max(item.inner for item in annuli)
     kept = radii[radii <= limit]
@@ -191,6 +159,72 @@ def geometry_of(
     if radius > limit:
         radius = float(kept[-1])
     return Geometry(kept, radius, annuli, tuple(notes))
+
+
+def _check_annulus(
+    inner: float,
+    outer: float,
+    radius: float,
+    place: tuple[float, float],
+    shape: tuple[int, int],
+    good: np.ndarray | None,
+    settings: Settings,
+) -> None:
+    """Refuse an annulus of the settings inside the aperture or outside the frame."""
+    if radius > inner:
+        found = f"radius_inner: {inner:g} found"
+        if settings.radius_inner is None:
+            found = f"radius_outer: {outer:g} found, for an annulus from {inner:.3g}"
+        raise ValueError(
+            f"{found}, expected one from the radius of the aperture ({radius:g}) outwards"
+        )
+    if _pixels(*place, inner, outer, shape, good).size == 0:
+        raise ValueError(
+            f"radius_inner, radius_outer: the annulus {inner:g} to {outer:g} around "
+            f"({place[0]:.1f}, {place[1]:.1f}) lies outside the frame of {shape[1]} x {shape[0]} "
+            "pixels"
+        )
+
+
+def _free_annulus(
+    inner: float,
+    outer: float,
+    radius: float,
+    radii: np.ndarray,
+    place: tuple[float, float],
+    shape: tuple[int, int],
+    good: np.ndarray | None,
+    settings: Settings,
+    notes: list[str],
+) -> tuple[Annulus | None, np.ndarray]:
+    """Fit the annulus of the mode into the frame; returns it and the radii that it leaves."""
+    width = outer - inner
+    if settings.radius is not None:
+        # The radius that was asked for is measured; the annulus makes room for it.
+        inner = max(inner, 1.1 * settings.radius)
+    asked = settings.radii is not None
+
+    def beside(largest: float, notes: list[str] | None) -> Annulus | None:
+        start = max(inner, 1.1 * largest) if asked else inner
+        least = largest if asked else radii[0]
+        if settings.radius is not None:
+            least = max(least, settings.radius)
+        return _shrunk(*place, Annulus(start, start + width), least, shape, good, notes)
+
+    for last in range(len(radii) if asked else 1, 0, -1):
+        annulus = beside(radii[last - 1], notes)
+        if annulus is not None or (settings.radius is not None and radii[last - 1] <= radius):
+            break
+    if annulus is None:
+        return None, radii
+    if asked and last < len(radii):
+        limit, over = radii[last - 1], radii[last]
+        while over - limit > 0.1:
+            middle = 0.5 * (limit + over)
+            limit, over = (limit, middle) if beside(middle, None) is None else (middle, over)
+        _dropped(radii[last:], notes, f"no annulus fits beside more than {limit:.1f}")
+        radii = radii[:last]
+    return _widened(*place, annulus, shape, good), radii
 
 
 def _dropped(radii: np.ndarray, notes: list[str], why: str, *, asked: bool = True) -> None:
@@ -214,8 +248,8 @@ def _in_frame(
     # A weak lens fills small frames, and its aperture is as large as the image, not the frame.
     limit = float(np.hypot(*shape))
     if not mode.fills_frame:
-        edges = [max(c + 0.5, n - 0.5 - c) for c, n in zip(place, shape[::-1], strict=True)]
-        limit = float(np.hypot(*edges))
+        x, y = (max(c + 0.5, n - 0.5 - c) for c, n in zip(place, shape[::-1], strict=True))
+        limit = float(np.hypot(x, y))
     fits = radii < limit
     if settings.radius is not None and radius >= limit or not fits.any():
         name = "radius" if settings.radius is not None and radius >= limit else "radii"
@@ -237,8 +271,9 @@ def _asked_annulus(settings: Settings, mode: Mode) -> tuple[float, float]:
     inner, outer = settings.radius_inner, settings.radius_outer
     if inner is None and outer is None:
         return mode.inner, mode.outer
-    if inner is None:
+    if inner is None and outer is not None:
         inner = mode.inner * outer / mode.outer
+    assert inner is not None
     if outer is None:
         outer = inner + (mode.outer - mode.inner)
     return float(inner), float(outer)
@@ -248,19 +283,16 @@ def _asked_radii(
     settings: Settings, mode: Mode, inner: float, given: bool
 ) -> tuple[float, np.ndarray]:
     if settings.radii is not None:
-        radii = sorted(set(settings.radii) | ({settings.radius} if settings.radius else set()))
-        radius = settings.radius
-        if radius is None:
-            radius = radii[int(np.argmin(np.abs(np.array(radii) - mode.radius)))]
-        return float(radius), np.array(radii, float)
+        asked = set(settings.radii) | ({settings.radius} if settings.radius else set())
+        radii = np.array(sorted(asked), float)
+        return float(settings.radius or radii[np.argmin(np.abs(radii - mode.radius))]), radii
     if settings.radius is not None:
         limit = inner if given else np.inf
         return float(settings.radius), np.array(ladder_around(settings.radius, limit))
     radii = np.array(mode.radii)
     if given and (radii <= inner).any():
         radii = radii[radii <= inner]
-    radius = radii[int(np.argmin(np.abs(radii - mode.radius)))]
-    return float(radius), radii
+    return float(radii[np.argmin(np.abs(radii - mode.radius))]), radii
 
 
 def _check_aperture(x: float, y: float, radius: float, shape: tuple[int, int]) -> None:
@@ -294,7 +326,7 @@ def _enough(x: float, y: float, ring: Annulus, shape: tuple, good: np.ndarray | 
 def _shrunk(
     x: float,
     y: float,
-    wished: Annulus,
+    wanted: Annulus,
     least: float,
     shape: tuple,
     good: np.ndarray | None,
@@ -304,7 +336,7 @@ def _shrunk(
 
     One that begins inside the smallest aperture, of radius ``least``, would lie in the star.
     """
-    inner, outer = wished.inner, wished.outer
+    inner, outer = wanted.inner, wanted.outer
     for step in range(14):
         factor = 0.95**step
         annulus = Annulus(round(inner * factor, 2), round(outer * factor, 2))

@@ -1,4 +1,4 @@
-"""Single frames from all over an exposure, for the first look."""
+"""Sample of single frames from a whole exposure, for its planning."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tso_level3.datatypes import Box, Exposure, Pixels
 
 __all__ = ["Drawn", "draw", "load_frames", "spread"]
 
-#: Parts of the variance whose means the first look takes.
+#: Parts of the variance whose means are taken.
 _PARTS = ("var_poisson", "var_rnoise")
 
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """Frames that stand for all.
+    """Sample of frames.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class Drawn:
 
 
 def spread(n: int, count: int) -> np.ndarray:
-    """Take frames from all over an exposure.
+    """Choose frames that are spread over an exposure.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def draw(
     dq_mask: int,
     tick: Callable[[int], Any] | None = None,
 ) -> Drawn:
-    """Read single frames from all segments, and the means of what is known of their variance.
+    """Read single frames from all segments, and means of the parts of their variance.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def draw(
         frame = pixels.values[0] if np.all(ratio == 1.0) else pixels.values[0] * ratio
         with np.errstate(invalid="ignore", over="ignore"):
             good = np.isfinite(frame * first) & ~marked(pixels, dq_mask)[0]
-        values = _room(values, len(rows), frame)
+        values = _allocated(values, len(rows), frame)
         values[place] = np.where(good, frame, np.nan)
         for name in (*_PARTS, "errors"):
             part = getattr(pixels, name)
@@ -119,6 +119,7 @@ def draw(
         for name, total in sums.items()
         if name not in missing
     }
+    assert values is not None
     return Drawn(Pixels(values), first, variance)
 
 
@@ -141,28 +142,31 @@ def load_frames(
     (Pixels, float or ndarray of (ny, nx))
         The frames, and the factor to the exposure's unit.
     """
-    kept: dict[str, np.ndarray | None] = {}
+    planes: dict[str, np.ndarray] = {}
+    missing: set[str] = set()
     first: Any = None
     for place, (pixels, scale) in enumerate(_frames(exposure, rows, box, variances=False)):
         first = scale if first is None else first
         ratio = scale / first
         for name in ("values", "errors", "dq"):
             part = getattr(pixels, name)
-            if part is None or kept.get(name, part) is None:
-                kept[name] = None
+            if part is None:
+                missing.add(name)
+            if name in missing:
                 continue
             own = part[0] if name == "dq" or np.all(ratio == 1.0) else part[0] * ratio
-            # Room for all is made once: a list, and then its whole, would be twice as much.
-            kept[name] = _room(kept.get(name), len(rows), own)
-            kept[name][place] = own
-    return Pixels(**kept), first
+            # One array from the start: a list of frames and its stack would be twice as much.
+            planes[name] = _allocated(planes.get(name), len(rows), own)
+            planes[name][place] = own
+    found = {name: None if name in missing else planes[name] for name in ("errors", "dq")}
+    return Pixels(planes["values"], **found), first
 
 
-def _room(kept: np.ndarray | None, n: int, frame: np.ndarray) -> np.ndarray:
-    """Make room for all frames, in the precision of the most precise so far."""
-    if kept is None:
+def _allocated(own: np.ndarray | None, n: int, frame: np.ndarray) -> np.ndarray:
+    """Allocate an array for all frames, in the precision of the most precise so far."""
+    if own is None:
         return np.zeros((n, *frame.shape), frame.dtype)
-    return kept.astype(frame.dtype) if frame.dtype.itemsize > kept.dtype.itemsize else kept
+    return own.astype(frame.dtype) if frame.dtype.itemsize > own.dtype.itemsize else own
 
 
 def _frames(
@@ -171,7 +175,9 @@ def _frames(
     """Read frame by frame, with the factor of its segment."""
     first = 0
     for segment in exposure.segments:
-        scale = segment.scale[box.slices] if np.ndim(segment.scale) else float(segment.scale)
+        scale = segment.scale
+        if isinstance(scale, np.ndarray) and scale.ndim:
+            scale = scale[box.slices]
         for row in rows[(rows >= first) & (rows < first + segment.n_frames)] - first:
             yield segment.source.load(int(row), int(row) + 1, box, variances=variances), scale
         first += segment.n_frames

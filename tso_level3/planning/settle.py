@@ -1,11 +1,10 @@
-"""The first look: from a sample of frames to a plan for all of them."""
+"""Plan of an exposure from a sample of its frames."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from tso_level3.core.measure import gather, measure, own_centers
 from tso_level3.core.peak import Correlator
 from tso_level3.core.plan import BackgroundPlan, Layout, Measurement, Noise, Plan
 from tso_level3.core.template import Template
-from tso_level3.datatypes import Pixels
+from tso_level3.datatypes import KernelLike, Pixels
 from tso_level3.flags import Flag, dq_mask
 from tso_level3.planning.empirical import empirical_kernel
 from tso_level3.planning.geometry import Geometry
@@ -42,7 +41,7 @@ _BLOCK = 1_000_000
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Frames that stand for all, and what is known of the star in them.
+    """Sample of frames, and properties of the star in them.
 
     Attributes
     ----------
@@ -51,21 +50,21 @@ class Sample:
     scale : float or ndarray, (ny, nx)
         Factor to the exposure's unit, on the box.
     variance : dict of ndarray, (ny, nx)
-        Means of what is known of the variance; see `tso_level3.planning.sampling.Drawn`.
+        Means of the parts of the variance; see `tso_level3.planning.sampling.Drawn`.
     layout : Layout
         The used pixels.
     geometry : Geometry
         Radii and annuli.
-    kernel : Kernel or GaussianKernel
+    kernel : KernelLike
         The kernel.
     mode : Mode
         The observing mode.
     x, y : float
-        Where the star was found.
+        Position of the star.
     fwhm : float
         Width of its image [pix].
     position : (float, float)
-        Where it was expected.
+        Expected position.
     has_errors : bool
         Whether errors are known.
     unit : str
@@ -79,7 +78,7 @@ class Sample:
     variance: dict[str, np.ndarray]
     layout: Layout
     geometry: Geometry
-    kernel: Any
+    kernel: KernelLike
     mode: Mode
     x: float
     y: float
@@ -105,7 +104,7 @@ def settle(sample: Sample, settings: Settings, *, empirical: bool = False) -> Pl
     Returns
     -------
     Plan
-        What every chunk is measured with.
+        The plan for all chunks.
 
     Raises
     ------
@@ -136,20 +135,18 @@ def settle(sample: Sample, settings: Settings, *, empirical: bool = False) -> Pl
             components=builder.components(template, noise),
             eigenimages=builder.eigenimages(template, noise),
         )
-        # Its residuals are as large as the sample.
-        del builder
         return _centered(plan, sample)
 
     plan = settled(values)
     if settings.flicker == "none":
         return plan
-    # The builder took it off the values.
+    # The builder has subtracted the pattern from the values.
     taken = plan.background.pattern
     return with_flicker(plan, sample, values, settings.flicker, lambda fixed: settled(fixed, taken))
 
 
 def _constant(values: np.ndarray, holes: np.ndarray) -> np.ndarray:
-    """Mark pixels that hold the same in every frame: clipped, saturated, masked by a number."""
+    """Mark pixels with the same value in every frame: clipped, saturated, masked by a number."""
     n = len(values)
     if n < FEW:
         return np.zeros(values.shape[1], bool)
@@ -287,7 +284,7 @@ def _overlap(center: tuple[float, float], radii: np.ndarray, layout: Layout) -> 
 
 
 def _source(settings: Settings, mode: Mode) -> str:
-    """Say which centre the apertures take."""
+    """Choose the method of the aperture centre."""
     if not settings.centroid_source:
         return "position"
     if settings.center == "gauss" and mode.weak_lens:
@@ -299,20 +296,20 @@ def _source(settings: Settings, mode: Mode) -> str:
 def _gauss_start(
     image: np.ndarray, template: Template, layout: Layout, fwhm: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fit the Gaussian of the template itself: where every frame's fit begins.
+    """Fit the Gaussian of the template: the start of every frame's fit.
 
-    The second answer is how it follows small changes of the image.
+    The second value is its response to small changes of the image.
     """
     fit, n_fit = layout.fit, layout.n_fit
     cut = image[:n_fit].reshape(1, fit.ny, fit.nx)
     weights = template.weights.reshape(fit.ny, fit.nx)
     sigma = float(np.clip(fwhm / 2.355, 0.5, max(fit.nx, fit.ny) / 4))
     start = np.array([[cut.max(), template.x, template.y, sigma, sigma, 0.0]])
-    how = {"origin": (fit.x, fit.y), "constant": template.constant}
-    found = fit_gaussians(cut, weights, start, **how)
+    origin, constant = (fit.x, fit.y), template.constant
+    found = fit_gaussians(cut, weights, start, origin=origin, constant=constant)
     if not found.ok[0]:
         return start[0], np.zeros((6, n_fit))
-    slopes = response(cut[0], weights, found.parameters[0], **how)
+    slopes = response(cut[0], weights, found.parameters[0], origin=origin, constant=constant)
     return found.parameters[0], slopes.reshape(6, n_fit)
 
 

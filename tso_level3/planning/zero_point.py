@@ -1,18 +1,19 @@
-"""Where the star is in its mean image: an iterated fit of the kernel."""
+"""Position of the star in its mean image, by an iterated fit of the kernel."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+
+from tso_level3.datatypes import KernelLike
 
 __all__ = ["Place", "place_kernel"]
 
 
 @dataclass(frozen=True)
 class Place:
-    """A kernel laid on an image.
+    """Fit of a kernel to an image.
 
     Attributes
     ----------
@@ -21,7 +22,7 @@ class Place:
     flux, level : float
         Its flux and the constant under it.
     converged : bool
-        Whether the iteration came to rest inside the image.
+        Whether the iteration converged inside the image.
     """
 
     x: float
@@ -34,7 +35,7 @@ class Place:
 def place_kernel(
     image: np.ndarray,
     weights: np.ndarray,
-    kernel: Any,
+    kernel: KernelLike,
     x: float,
     y: float,
     *,
@@ -47,10 +48,10 @@ def place_kernel(
     ----------
     image, weights : ndarray, (ny, nx)
         Image, and inverse variances; pixels without weight may hold anything finite.
-    kernel : Kernel or GaussianKernel
+    kernel : KernelLike
         The kernel.
     x, y : float
-        Where to begin, in the frame.
+        Start position, in the frame.
     origin : (int, int)
         x, y in the frame of the first pixel.
     constant : bool

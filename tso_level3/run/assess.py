@@ -17,7 +17,7 @@ from tso_level3.flags import Flag
 from tso_level3.quality.apertures import Choice
 from tso_level3.quality.events.find import LEAST_INTEGRATIONS, Event, find_events
 from tso_level3.quality.events.tilt_modes import tilt_modes
-from tso_level3.quality.sky import smooth_sky
+from tso_level3.quality.sky import Sky, smooth_sky
 from tso_level3.quality.verdict import Signs
 from tso_level3.utils.stats import median
 
@@ -83,7 +83,7 @@ def with_tilt_modes(
 
 def with_smooth_sky(
     found: Measurement, plan: Plan, time: np.ndarray, settings: Settings
-) -> tuple[Measurement, Plan]:
+) -> tuple[Measurement, tuple[Sky, ...]]:
     """Replace the background of each integration by the best estimate from the whole series.
 
     Parameters
@@ -99,15 +99,15 @@ def with_smooth_sky(
 
     Returns
     -------
-    (Measurement, Plan)
-        The measurement with background and error as they are subtracted; the plan with the result
-        for each annulus in its ``info``.
+    (Measurement, tuple of Sky)
+        The measurement with background and error as they are subtracted, and the result for each
+        annulus; the measurement as it is, and none, without smoothing.
     """
     if settings.background_smooth == "none" or plan.background.mode == "none":
-        return found, plan
+        return found, ()
     columns = zip(found.background.T, found.background_err.T, strict=True)
     star = found.psf[:, 2]
-    skies = [smooth_sky(level, error, time, star=star) for level, error in columns]
+    skies = tuple(smooth_sky(level, error, time, star=star) for level, error in columns)
     if skies[0].smoothed:
         gain = np.nanmedian(skies[0].error) / np.nanmedian(found.background_err[:, 0])
         log.info("Background smoothed in time: its error is %.2f of each integration's own.", gain)
@@ -118,8 +118,7 @@ def with_smooth_sky(
         background=np.stack([sky.level for sky in skies], axis=1),
         background_err=np.stack([sky.error for sky in skies], axis=1),
     )
-    done = {k: sky.as_dict() for k, sky in enumerate(skies)}
-    return found, dataclasses.replace(plan, info={**plan.info, "background_smooth": done})
+    return found, skies
 
 
 def events_in(

@@ -90,7 +90,7 @@ def run(
         looked = clock.perf_counter()
         found = _measure_all(exposure, plan, settings, executor or pool, progress)
         measured = clock.perf_counter()
-    found, plan = with_smooth_sky(found, plan, exposure.times.time, settings)
+    found, skies = with_smooth_sky(found, plan, exposure.times.time, settings)
     choice = judge(found, plan, exposure.times.time, preference, settings.out_of_transit)
     log.info(
         "First look %.2f s, %d integrations %.2f s.",
@@ -101,7 +101,7 @@ def run(
     light_curve = light_curve_of(exposure, found, choice)
     # The search for events makes arrays of its own: what it does not need goes first.
     found = found.without_sums()
-    return result_of(exposure, settings, plan, found, choice, light_curve, subspaces)
+    return result_of(exposure, settings, plan, found, choice, light_curve, subspaces, skies)
 
 
 def _measure_all(

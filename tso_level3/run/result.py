@@ -19,9 +19,11 @@ from tso_level3.product.record import (
     Result,
     RunRecord,
 )
+from tso_level3.psf.kernel import GaussianKernel, Kernel
 from tso_level3.quality.apertures import Choice, net_flux
 from tso_level3.quality.components import Components, slow_components
 from tso_level3.quality.noise import bin_size, counted, time_averaging
+from tso_level3.quality.sky import Sky
 from tso_level3.quality.verdict import Verdict, verdict_of
 from tso_level3.run.assess import cleaned_before, events_in, signs_of
 from tso_level3.utils.stats import mad_std, median
@@ -39,6 +41,7 @@ def result_of(
     choice: Choice,
     light_curve: dict[str, np.ndarray],
     subspaces: tuple[np.ndarray, ...],
+    skies: tuple[Sky, ...],
 ) -> Result:
     """Search for events, judge the light curve, and put the result together.
 
@@ -58,6 +61,8 @@ def result_of(
         From `light_curve_of`; the flags of events are added.
     subspaces : tuple of ndarray
         From `tso_level3.run.assess.with_tilt_modes`.
+    skies : tuple of Sky
+        The background of each annulus over time; empty where it is not smoothed.
 
     Returns
     -------
@@ -98,6 +103,7 @@ def result_of(
             settings,
             plan,
             choice,
+            skies,
             verdict,
             _center_scatter(found, plan),
             NoiseAveraging.of(averaging),
@@ -112,6 +118,7 @@ def _record(
     settings: Settings,
     plan: Plan,
     choice: Choice,
+    skies: tuple[Sky, ...],
     verdict: Verdict,
     scatter: CenterScatter,
     averaging: NoiseAveraging,
@@ -120,7 +127,7 @@ def _record(
     """Write down how the light curve was made."""
     annulus = plan.annuli[choice.annulus] if plan.annuli else None
     notes = [*exposure.notes, *exposure.times.notes, *plan.info.get("notes", [])]
-    smoothing = plan.info.get("background_smooth", {}).get(choice.annulus, {})
+    smoothing = skies[choice.annulus].as_dict() if skies else {}
     return RunRecord(
         settings=settings.as_dict(),
         inputs=[dict(item) for item in exposure.inputs],
@@ -163,9 +170,10 @@ def _components(found: Measurement, plan: Plan, time: np.ndarray) -> Components:
 def _kernel_picture(plan: Plan) -> Picture:
     """Image of the kernel: its own samples, or the Gaussian on the detector's pixels."""
     kernel = plan.correlator.kernel
-    if kernel.kind != "gaussian":
+    if isinstance(kernel, Kernel):
         x, y = kernel.center
         return Picture(kernel.image, x, y, kernel.oversample)
+    assert isinstance(kernel, GaussianKernel)
     half = int(np.ceil(5 * max(kernel.sigma_x, kernel.sigma_y)))
     side = 2 * half + 1
     return Picture(kernel.render(half, half, (side, side)), half, half, 1)
