@@ -142,6 +142,25 @@ def test_open_models(kind):
             library.shelve(model, 0, modify=False)
 
 
+@pytest.mark.parametrize("word", ["SCIENCE", "Science", " science ", None])
+def test_letter_case_of_exptype(word, segments, tmp_path):
+    members = [{"expname": path.name, "exptype": word} for path in segments]
+    members.append({"expname": "other.fits", "exptype": "BACKGROUND"})
+    path = tmp_path / "asn.json"
+    path.write_text(json.dumps({"products": [{"name": "x", "members": members}]}))
+    assert open_exposure(path).n_int == 12
+
+
+@pytest.mark.parametrize("products", [[], [{}], [{"members": []}], None, {}, [None]])
+def test_an_association_of_nothing(products, tmp_path):
+    # used to be an IndexError
+    path = tmp_path / "asn.json"
+    path.write_text(json.dumps({"products": products}))
+    for source in (path, {"products": products}):
+        with pytest.raises(ValueError, match="association"):
+            open_exposure(source)
+
+
 def test_association_of_open_models():
     models = [samples.cube_model(first=7, segment=2, seed=2), samples.cube_model(segment=1)]
     members = [{"expname": model, "exptype": "science"} for model in models]

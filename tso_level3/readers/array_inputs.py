@@ -6,7 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from tso_level3.readers.arrays import NO_ERRORS, ArrayFrames, cube, known_errors, plain_masked
+from tso_level3.readers.arrays import (
+    NO_ERRORS,
+    ArrayFrames,
+    as_quality,
+    cube,
+    known_errors,
+    plain_masked,
+)
 from tso_level3.readers.errors import InputError
 from tso_level3.readers.fits.generic import header_time
 from tso_level3.readers.inputs import Part
@@ -158,13 +165,11 @@ def _joined_masks(shape: tuple[int, ...], *masks: tuple[Any, str]) -> np.ndarray
             continue
         array = np.asarray(given)
         if array.dtype.kind not in "biu":
-            raise InputError(f"{name}: values of type {array.dtype} found, expected true or bits")
+            raise InputError(
+                f"{name}: values of type {array.dtype} found, expected booleans or integers"
+            )
         if array.ndim == 0 and not array:
             continue
         fitted = _fitted(array, shape, name)
-        if out is None:
-            out = fitted
-            continue
-        out, fitted = (m.astype(np.uint32) for m in (out, fitted))
-        out = out | fitted
+        out = fitted if out is None else as_quality(out) | as_quality(fitted)
     return out

@@ -11,6 +11,7 @@ from tso_level3.datatypes import Box, Pixels
 from tso_level3.readers.errors import InputError
 
 __all__ = [
+    "BAD",
     "NO_ERRORS",
     "ArrayFrames",
     "as_float",
@@ -20,7 +21,9 @@ __all__ = [
     "plain_masked",
 ]
 
-#: What is said where `known_errors` finds none.
+#: Quality flags of a pixel that a mask marks: all bits, so that any choice of ``dq_bits`` has one.
+BAD = np.uint32(0xFFFFFFFF)
+#: Note for the case that `known_errors` finds none.
 NO_ERRORS = "No standard error is positive (all are zero, negative or NaN): taken as unknown."
 
 _PARTS = ("var_poisson", "var_rnoise", "var_flat")
@@ -103,12 +106,12 @@ def as_float(array: np.ndarray) -> np.ndarray:
 
 
 def as_quality(array: np.ndarray) -> np.ndarray:
-    """Give uint32 bits; what is true in a mask becomes bit 0."""
+    """Convert quality flags or a mask to uint32; where a mask is true, all bits are set."""
     if array.dtype == np.uint32 and array.dtype.isnative:
         return array
     if array.dtype.kind in "iu":
         return array.astype(np.uint32)
-    return (array != 0).astype(np.uint32)
+    return np.where(array != 0, BAD, np.uint32(0))
 
 
 def cube(array: Any, name: str) -> np.ndarray:

@@ -10,7 +10,15 @@ from pathlib import Path
 
 from astropy.utils.exceptions import AstropyWarning
 
-__all__ = ["InputError", "MissingInput", "ProductInput", "brief", "check_file", "quiet"]
+__all__ = [
+    "InputError",
+    "MissingInput",
+    "ProductInput",
+    "TablesOnly",
+    "brief",
+    "check_file",
+    "quiet",
+]
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +34,10 @@ class ProductInput(InputError):
         super().__init__(
             f"{name}: a product (light curve) found, expected images; tso_level3.open reads it"
         )
+
+
+class TablesOnly(InputError):
+    """A sound file that holds tables and no image."""
 
 
 class MissingInput(FileNotFoundError, InputError):

@@ -17,7 +17,7 @@ from tso_level3.datatypes import Exposure
 from tso_level3.readers.asdf_files import open_asdf
 from tso_level3.readers.errors import InputError, brief, quiet
 from tso_level3.readers.fits.cards import value
-from tso_level3.readers.fits.scan import FitsFile, scan, table_bytes
+from tso_level3.readers.fits.scan import FitsFile, scan, table
 from tso_level3.readers.metadata import plain
 
 __all__ = ["file_metadata", "is_jwst", "sky_position"]
@@ -99,7 +99,7 @@ def sky_position(exposure: Exposure, x: float, y: float) -> tuple[float, float] 
 
 def _world(exposure: Exposure) -> Any:
     segment = exposure.segments[0]
-    source = segment.source
+    source = getattr(segment.source, "source", segment.source)
     source = source.sources[0] if hasattr(source, "sources") else source
     found = getattr(source, "wcs", None)
     if found is not None:
@@ -116,5 +116,8 @@ def _world(exposure: Exposure) -> Any:
     extension = file.find("ASDF")
     if extension is None:
         return None
-    with asdf.open(io.BytesIO(table_bytes(file, extension)), lazy_tree=True) as content:
+    rows = table(file, extension)
+    if rows is None:
+        return None
+    with asdf.open(io.BytesIO(rows["ASDF_METADATA"].tobytes()), lazy_tree=True) as content:
         return content.tree["meta"]["wcs"]

@@ -14,6 +14,7 @@ import numpy as np
 from tso_level3.readers.arrays import NO_ERRORS, ArrayFrames, cube, known_errors
 from tso_level3.readers.errors import InputError, brief, quiet
 from tso_level3.readers.inputs import Part
+from tso_level3.readers.listings import is_science
 from tso_level3.readers.metadata import (
     KEYWORDS,
     get,
@@ -200,8 +201,7 @@ def _borrowed(library: Any) -> list[Any]:
     models = []
     for index in range(len(library)):
         model = library.borrow(index)
-        kind = get(plain(model.meta.instance), "asn.exptype", "science")
-        if str(kind).lower() == "science":
+        if is_science(get(plain(model.meta.instance), "asn.exptype")):
             models.append(model)
         library.shelve(model, index, modify=False)
     return models

@@ -23,7 +23,7 @@ class Cards(Mapping[str, Any]):
     """
 
     def __init__(self, text: str) -> None:
-        self._text = text
+        self.text = text
         self._places: dict[str, int] = {}
         for place in range(0, len(text), 80):
             if text[place + 8 : place + 10] == "= ":
@@ -32,9 +32,9 @@ class Cards(Mapping[str, Any]):
     def __getitem__(self, key: str) -> Any:
         place = self._places[key]
         end = place + 80
-        while self._text.startswith("CONTINUE", end):
+        while self.text.startswith("CONTINUE", end):
             end += 80
-        return fits.Card.fromstring(self._text[place:end]).value
+        return fits.Card.fromstring(self.text[place:end]).value
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)

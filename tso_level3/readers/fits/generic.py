@@ -15,7 +15,7 @@ from tso_level3.flags import Flag
 from tso_level3.readers import jwst
 from tso_level3.readers.arrays import NO_ERRORS, known_errors
 from tso_level3.readers.concat import Workspace
-from tso_level3.readers.errors import InputError, ProductInput
+from tso_level3.readers.errors import InputError, ProductInput, TablesOnly
 from tso_level3.readers.fits import ncdhas
 from tso_level3.readers.fits.cards import Cards, value
 from tso_level3.readers.fits.hdus import Plane, cube_shape, frames_of
@@ -34,6 +34,8 @@ _MIDDLE_MJD = ("MJD-AVG", "MJD-MID", "MJDMID", "EXPMID")
 _START_MJD = ("MJD-BEG", "MJD-OBS", "MJD-STR", "EXPSTART", "MJD", "JD-OBS", "JD_UTC", "JD")
 _BARY = ("BJD_TDB", "BJD-TDB", "BJDTDB", "BMJD_TDB", "BMJD-TDB", "BJD-AVG", "BJD-MID", "BJD_MID")
 _PARTS = ("VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
+#: Extensions that belong to an image and are never taken for it.
+_BESIDE = {"ERR", "UNCERT", "DQ", "MASK", "AREA", "WMAP", "ZEROFRAME", *_PARTS}
 _DAY = 86400.0
 
 
@@ -148,12 +150,19 @@ def _image(file: FitsFile, settings: Settings) -> Hdu:
     if settings.extension is not None:
         return _named(file, settings.extension, "extension")
     science = file.find("SCI")
+    if science is None:
+        science = next((h for h in file.hdus if h.is_image and h.name not in _BESIDE), None)
     if science is not None and science.is_image:
         return science
-    found = next((hdu for hdu in file.hdus if hdu.is_image), None)
-    if found is None:
-        raise InputError(f"{file.path}: no image found in {len(file.hdus)} HDUs, expected one")
-    return found
+    names = [hdu.name or str(hdu.index) for hdu in file.hdus if hdu.is_image]
+    if file.whole and not names and any(hdu.kind == "table" for hdu in file.hdus):
+        raise TablesOnly(f"{file.path}: tables and no image found, expected an image")
+    found = "no image" if science is None else f"SCI without an image ({science.kind})"
+    beside = f" beside {', '.join(names)}" if names else ""
+    damaged = "" if file.whole else f"; the file is damaged behind HDU {len(file.hdus) - 1}"
+    raise InputError(
+        f"{file.path}: {found} found{beside} in {len(file.hdus)} HDUs, expected one{damaged}"
+    )
 
 
 def _planes(file: FitsFile, image: Hdu, settings: Settings) -> tuple[dict, list[str]]:
@@ -164,7 +173,8 @@ def _planes(file: FitsFile, image: Hdu, settings: Settings) -> tuple[dict, list[
 
     def add(name: str, hdu: Hdu, *, variance: bool = False) -> None:
         plane = settings.plane if cube_like and cube_shape(file.path, hdu)[0] > 1 else None
-        planes[name] = Plane(hdu, plane, variance)
+        # An extension DQ holds quality flags; any other is a mask.
+        planes[name] = Plane(hdu, plane, variance, mask=name == "dq" and hdu.name != "DQ")
 
     if settings.error_extension is not None:
         add("errors", _beside(file, image, settings.error_extension, "error_extension"))

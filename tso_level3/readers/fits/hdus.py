@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import tempfile
 import weakref
@@ -38,11 +39,14 @@ class Plane:
         Plane of a 3-D image that is the frame; None: each plane is a frame.
     variance : bool
         Whether they are variances that stand for standard errors.
+    mask : bool
+        Whether they are a mask, of which 0 is good, rather than quality flags.
     """
 
     hdu: Hdu
     plane: int | None = None
     variance: bool = False
+    mask: bool = False
 
 
 def cube_shape(path: Path, hdu: Hdu) -> tuple[int, int, int]:
@@ -191,6 +195,7 @@ def _block(file: FitsFile, plane: Plane) -> Block:
         zero,
         blank if isinstance(blank, int) and not isinstance(blank, bool) else None,
         plane.variance,
+        plane.mask,
     )
     if plane.plane is None:
         return block
@@ -211,14 +216,16 @@ def _tiles(file: FitsFile, planes: Mapping[str, Plane]) -> TileFits:
         for name, plane in planes.items()
     }
     variance = "errors" in planes and planes["errors"].variance
-    return TileFits(str(file.path), **places, variance=variance)
+    mask = "dq" in planes and planes["dq"].mask
+    return TileFits(str(file.path), **places, variance=variance, mask=mask)
 
 
 def _unpack(file: FitsFile) -> Path:
-    """Unpack a cube beside the system's temporary files, to be read by offset."""
-    target = Path(tempfile.mkstemp(prefix="tso_level3_", suffix=".fits")[1])
+    """Decompress a cube to a temporary file, which can be read by offset."""
+    descriptor, name = tempfile.mkstemp(prefix="tso_level3_", suffix=".fits")
+    target = Path(name)
     try:
-        with open_bytes(file.path, file.packing) as packed, target.open("wb") as out:
+        with os.fdopen(descriptor, "wb") as out, open_bytes(file.path, file.packing) as packed:
             shutil.copyfileobj(packed, out, 1 << 20)
     except UNREADABLE as problem:
         target.unlink(missing_ok=True)

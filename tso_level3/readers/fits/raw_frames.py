@@ -47,6 +47,8 @@ class Block:
         Stored number that means "no value".
     variance : bool
         Whether the values are variances, where standard errors are expected.
+    mask : bool
+        Whether the values are a mask, of which 0 is good, where quality flags are expected.
     """
 
     offset: int
@@ -56,6 +58,7 @@ class Block:
     zero: float = 0.0
     blank: int | None = None
     variance: bool = False
+    mask: bool = False
 
     @property
     def end(self) -> int:
@@ -117,7 +120,7 @@ class PlainFits:
                 raise
             raise OSError(f"{self.file.label}: cannot be read ({text})") from problem
         if self.zero_is_bad and "errors" in out:
-            out["dq"] = (~(out["errors"] > 0)).astype(np.uint32)
+            out["dq"] = as_quality(~(out["errors"] > 0))
         return Pixels(**out)
 
     def _load(
@@ -170,8 +173,9 @@ def _copy(
 def _convert(block: Block, stored: np.ndarray, out: np.ndarray) -> None:
     """Swap bytes; for bits apply the offset that makes unsigned numbers of signed ones."""
     if out.dtype == np.uint32:
-        if stored.dtype.kind == "f":
-            np.not_equal(stored, 0, out=out, casting="unsafe")
+        if block.mask or stored.dtype.kind == "f":
+            np.not_equal(stored, -block.zero, out=out, casting="unsafe")
+            np.negative(out, out=out)  # 1 becomes all bits, see `as_quality`
         else:
             np.copyto(out, stored, casting="unsafe")
             if block.zero:
@@ -203,6 +207,8 @@ class TileFits:
         The same of what belongs to them.
     variance : bool
         Whether ``errors`` are variances.
+    mask : bool
+        Whether ``dq`` is a mask, of which 0 is good.
     """
 
     path: str
@@ -213,6 +219,7 @@ class TileFits:
     var_rnoise: tuple[int, int] | None = None
     var_flat: tuple[int, int] | None = None
     variance: bool = False
+    mask: bool = False
 
     def load(self, start: int, stop: int, box: Box, *, variances: bool = False) -> Pixels:
         """Read the box of the frames ``[start, stop)``; see `tso_level3.datatypes.FrameSource`."""
@@ -225,7 +232,10 @@ class TileFits:
                     if place is None:
                         continue
                     raw = _section(hdus[place[0]], place[1], start, stop, box)
-                    out[name] = as_quality(raw) if name == "dq" else as_float(raw)
+                    if name == "dq":
+                        out[name] = as_quality(raw != 0 if self.mask else raw)
+                    else:
+                        out[name] = as_float(raw)
         except Exception as problem:  # astropy raises nearly anything on damaged tiles
             raise OSError(f"{self.path}: cannot be decompressed ({brief(problem)})") from problem
         if self.variance and "errors" in out:

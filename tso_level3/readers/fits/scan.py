@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import logging
 import lzma
 import math
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,19 +21,23 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from astropy.io import fits
 
-from tso_level3.readers.errors import InputError, brief, check_file
+from tso_level3.readers.errors import InputError, brief, check_file, quiet
 from tso_level3.readers.fits.cards import Cards, value
 
-__all__ = ["UNREADABLE", "FitsFile", "Hdu", "open_bytes", "packing", "scan", "table", "table_bytes"]
+__all__ = ["UNREADABLE", "FitsFile", "Hdu", "open_bytes", "packing", "scan", "table"]
+
+log = logging.getLogger(__name__)
 
 _RECORD = 2880
 _LONGEST_HEADER = 4000 * _RECORD
 _MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
 _OPENERS = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
+# As astropy does, take END for the end whatever follows on its card.
+_END = re.compile(rb"END {0,76}[^A-Z0-9_-]")
+_NO_TEXT = re.compile(rb"[^\x20-\x7e]")
 _BYTES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
-_FORMS = {"B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
-_WIDTHS = {"L": 1, "A": 1, "X": 0, "C": 8, "M": 16, "P": 8, "Q": 16}
 
 #: What decompressing or reading a damaged file can raise.
 UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError)
@@ -205,12 +211,15 @@ def _header_text(path: Path, file: BinaryIO, index: int) -> str | None:
         raise InputError(f"{path}: not a FITS file (it begins with {first[:8]!r})")
     if index > 0 and start != b"XTENSION=":
         return "" if first else None  # special records, or damage
-    blocks, block = [], first
+    blocks: list[str] = []
+    block = first
     while len(block) == _RECORD and len(blocks) * _RECORD < _LONGEST_HEADER:
         blocks.append(block.decode("ascii", "replace").replace("\ufffd", "?"))
-        if any(blocks[-1][i : i + 80].rstrip() == "END" for i in range(0, _RECORD, 80)):
+        if any(_END.match(block, place) for place in range(0, _RECORD, 80)):
             return "".join(blocks)
         block = file.read(_RECORD)
+        if block.startswith((b"XTENSION=", b"SIMPLE  =")) or len(_NO_TEXT.findall(block)) > 288:
+            break  # the next header, or pixels: the END card of this one is damaged
     if index == 0:
         raise InputError(f"{path}: the first header has no END card, expected one")
     return ""
@@ -267,50 +276,35 @@ def _whole(path: Path, header: Cards, key: str, index: int, default: int | None 
     return found
 
 
-def table_bytes(file: FitsFile, hdu: Hdu) -> bytes:
-    """Read the rows of a binary table as they are; fewer bytes where the file is damaged."""
-    with open_bytes(file.path, file.packing) as stream:
-        stream.seek(hdu.offset)
-        return stream.read(math.prod(hdu.shape) if hdu.kind == "table" and hdu.complete else 0)
-
-
 def table(file: FitsFile, hdu: Hdu) -> np.ndarray | None:
-    """Read the numbers of a binary table.
+    """Read a binary table.
 
     Parameters
     ----------
     file : FitsFile
         The file.
     hdu : Hdu
-        Its table.
+        The table.
 
     Returns
     -------
     ndarray, (rows,), structured, or None
-        Columns that hold one number a row, by name; None where the table is damaged.
+        Its columns by name; None where the table is damaged.
     """
-    if hdu.kind != "table" or not hdu.complete or len(hdu.shape) != 2:
+    if hdu.kind != "table" or not hdu.complete:
         return None
-    rows, width = hdu.shape
-    names, formats, offsets, offset = [], [], [], 0
-    for number in range(1, value(hdu.header, "TFIELDS", 0) + 1):
-        form = str(value(hdu.header, f"TFORM{number}", ""))
-        digits = form[: len(form) - len(form.lstrip("0123456789"))]
-        repeat, code = int(digits or 1), form[len(digits) : len(digits) + 1]
-        name = str(value(hdu.header, f"TTYPE{number}", f"column{number}"))
-        if code in _FORMS and repeat == 1 and name not in names:
-            names.append(name)
-            formats.append(_FORMS[code])
-            offsets.append(offset)
-        width_of = int(_FORMS[code][-1]) if code in _FORMS else _WIDTHS.get(code)
-        if width_of is None:
-            return None
-        offset += math.ceil(repeat / 8) if code == "X" else repeat * width_of
-    if offset != width or not names:
-        return None
-    dtype = np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": width})
     try:
-        raw = table_bytes(file, hdu)
-    except UNREADABLE:
+        with open_bytes(file.path, file.packing) as stream, quiet():
+            stream.seek(hdu.offset)
+            content = hdu.header.text.encode() + stream.read(hdu.size)
+            rows = fits.BinTableHDU.fromstring(content).data
+            # Columns are decoded when they are asked for, which fails where the header is damaged.
+            columns = {name: np.asarray(rows[name]) for name in rows.dtype.names}
+    except Exception as problem:  # astropy raises nearly anything on damaged tables
+        log.debug("%s: table %s cannot be read (%s)", file.path, hdu.name, brief(problem))
         return None
-    return np.frombuffer(raw, dtype) if len(raw) == rows * width else None
+    types = [(name, item.dtype.newbyteorder("="), item.shape[1:]) for name, item in columns.items()]
+    out = np.empty(len(rows), types)
+    for name, item in columns.items():
+        out[name] = item
+    return out
