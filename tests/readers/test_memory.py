@@ -188,3 +188,9 @@ def test_what_does_not_fit():
 def test_an_exposure_stays_one():
     exposure = open_exposure(samples.frames()[0])
     assert open_exposure(exposure) is exposure
+
+
+def test_a_mask_without_bits_is_told_of(caplog):
+    # used to be ignored without a word
+    open_exposure(samples.frames()[0], mask=samples.frames()[2] > 0, settings=Settings(dq_bits=()))
+    assert "dq_bits names no bit" in caplog.text

@@ -14,13 +14,13 @@ import numpy as np
 
 from tso_level3.config.settings import Settings
 from tso_level3.datatypes import Exposure, Segment, Times
-from tso_level3.flags import Flag
+from tso_level3.flags import Flag, dq_mask
 from tso_level3.readers.concat import BorrowedErrors, JoinedFrames, UnreadableFrames
 from tso_level3.readers.errors import InputError
 from tso_level3.readers.inputs import Part
 from tso_level3.readers.metadata import number
 from tso_level3.readers.order import check_same, gaps, ordered
-from tso_level3.readers.times import doubts, given_times, unknown_times
+from tso_level3.readers.times import given_times, notes_on, unknown_times
 from tso_level3.readers.units import Conversion, conversion, gain_of, given_unit
 
 __all__ = ["combine", "unreadable_part"]
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 def unreadable_part(path: Path, problem: str) -> Part:
-    """Make an input of one frame of NaN in the place of a file that cannot be read."""
+    """Make an input of one frame of NaN for a file that cannot be read."""
     times = unknown_times(1)
     flags = times.flags | np.uint32(Flag.UNREADABLE)
     return Part(
@@ -75,7 +75,7 @@ def combine(
     InputError
         Inputs differ in shape, unit, filter or detector, overlap, or none can be read.
     """
-    parts, silent = _prepared(parts, settings)
+    parts, silent = _checked(parts, settings)
     if times is None:
         parts = ordered(parts)
     good = [part for part in parts if not part.problem]
@@ -83,10 +83,9 @@ def combine(
     scales = _conversions(parts, good, settings, gain)
     parts, has_errors, unknown = _with_errors(parts)
     exposure_times = _times(parts, times)
-    notes = [*_gathered(parts), *silent, *gaps(good), scales[0].note, *exposure_times.notes]
+    notes = [*_input_notes(parts), *silent, *gaps(good), scales[0].note, *exposure_times.notes]
     notes += unknown
-    if settings.dq_bits != Settings().dq_bits and not any(part.has_dq for part in good):
-        notes.append("dq_bits is not used: no data quality and no mask is known.")
+    notes.append(_unused_flags(settings, any(part.has_dq for part in good)))
     notes = [note for note in notes if note]
     for note in notes:
         log.warning("%s", note)
@@ -108,7 +107,7 @@ def combine(
     )
 
 
-def _prepared(parts: Sequence[Part], settings: Settings) -> tuple[list[Part], list[str]]:
+def _checked(parts: Sequence[Part], settings: Settings) -> tuple[list[Part], list[str]]:
     """Check that something can be read, and that the inputs are of one kind."""
     good = [part for part in parts if not part.problem]
     if not good:
@@ -120,6 +119,14 @@ def _prepared(parts: Sequence[Part], settings: Settings) -> tuple[list[Part], li
     notes = check_same([part for part in parts if not part.problem], settings.where or ())
     shape = good[0].shape
     return [replace(part, shape=shape) if part.problem else part for part in parts], notes
+
+
+def _unused_flags(settings: Settings, has_dq: bool) -> str:
+    if not has_dq and settings.dq_bits != Settings().dq_bits:
+        return "dq_bits is not used: no data quality and no mask is known."
+    if has_dq and not dq_mask(settings.dq_bits):
+        return "dq_bits names no bit: data quality and masks are not used."
+    return ""
 
 
 def _with_errors(parts: Sequence[Part]) -> tuple[list[Part], bool, list[str]]:
@@ -199,7 +206,9 @@ def _segments(
             if following and following.single and scales[place + 1] is scales[place]:
                 continue
             out.append(
-                _joined(run, scales[place], has_errors, settings, start, alone=len(parts) == 1)
+                _image_segment(
+                    run, scales[place], has_errors, settings, start, alone=len(parts) == 1
+                )
             )
             start, run = start + len(run), []
             continue
@@ -209,7 +218,7 @@ def _segments(
     return tuple(out)
 
 
-def _joined(
+def _image_segment(
     run: Sequence[Part],
     scale: Conversion,
     has_errors: bool,
@@ -267,12 +276,12 @@ def _times(parts: Sequence[Part], given: Any) -> Times:
     tdb = np.concatenate([part.times.bmjd_tdb for part in parts])
     flags = np.concatenate([part.times.flags for part in parts])
     sources = list(dict.fromkeys(part.times.source for part in parts if not part.problem))
-    notes = _counted([note for part in parts for note in part.times.notes])
-    notes += doubts(utc if np.isfinite(utc).any() else tdb)
+    notes = _merged([note for part in parts for note in part.times.notes])
+    notes += notes_on(utc if np.isfinite(utc).any() else tdb)
     return Times(utc, tdb, "; ".join(sources), flags, tuple(notes), exposure_time)
 
 
-def _counted(notes: Sequence[str]) -> list[str]:
+def _merged(notes: Sequence[str]) -> list[str]:
     """Merge the notes that several inputs share."""
     return [
         note if count == 1 else f"{note[:-1]} ({count} inputs)."
@@ -280,8 +289,8 @@ def _counted(notes: Sequence[str]) -> list[str]:
     ]
 
 
-def _gathered(parts: Sequence[Part]) -> list[str]:
-    notes = _counted([note for part in parts for note in part.notes])
+def _input_notes(parts: Sequence[Part]) -> list[str]:
+    notes = _merged([note for part in parts for note in part.notes])
     lost = [part for part in parts if part.problem]
     if lost:
         others = [part.path.name if part.path else part.name for part in lost[1:4]]

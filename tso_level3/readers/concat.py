@@ -58,7 +58,7 @@ class Workspace:
 
 @dataclass(frozen=True, eq=False)
 class UnreadableFrames:
-    """Frames of NaN in the place of a file that could not be read.
+    """Frames of NaN for a file that could not be read.
 
     Attributes
     ----------

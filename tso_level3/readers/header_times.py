@@ -1,4 +1,4 @@
-"""What headers say about time: dates, cadence, and the way to the barycentre."""
+"""Times from header keywords: dates, cadence, and the barycentric correction."""
 
 from __future__ import annotations
 
@@ -10,16 +10,23 @@ import numpy as np
 
 from tso_level3.readers.metadata import get, number
 
-__all__ = ["FARTHEST", "as_mjd", "barycentric_shift", "cadence_of", "header_times", "parse_date"]
+__all__ = [
+    "MAX_CORRECTION",
+    "as_mjd",
+    "barycentric_shift",
+    "cadence_of",
+    "header_times",
+    "parse_date",
+]
 
 _DAY = 86400.0
 _JD = 2400000.5
-#: Largest difference of the two scales [d]: light takes 8.4 minutes, TDB is 69 s ahead of UTC.
-FARTHEST = 0.01
+#: Bound of barycentric TDB minus UTC [d]: light takes 8.4 minutes, TDB is 69 s ahead of UTC.
+MAX_CORRECTION = 0.01
 
 
 def as_mjd(times: Any) -> np.ndarray:
-    """Make MJD of MJD or JD; what cannot be a date becomes NaN."""
+    """Convert MJD or JD to MJD; NaN for numbers that cannot be dates."""
     days = np.array(times, dtype=float, ndmin=1)
     days = np.where(days > 2.0e6, days - _JD, days)
     with np.errstate(invalid="ignore"):
@@ -27,7 +34,7 @@ def as_mjd(times: Any) -> np.ndarray:
 
 
 def cadence_of(tree: Mapping[str, Any]) -> float:
-    """Time from the start of an integration to that of the next, with its resets [s].
+    """Compute the time from the start of an integration to that of the next, resets included [s].
 
     Parameters
     ----------
@@ -37,7 +44,7 @@ def cadence_of(tree: Mapping[str, Any]) -> float:
     Returns
     -------
     float
-        NaN where it cannot be told.
+        NaN where the metadata do not tell.
     """
     length = number(tree, "exposure.integration_time")
     frame = number(tree, "exposure.frame_time")
@@ -67,14 +74,14 @@ def header_times(
     first : int
         Number of the first in the exposure, from 1.
     image : bool
-        Whether it is a single image, whose time is that of the exposure's middle.
+        Whether it is a single image, whose time is the middle of the exposure.
 
     Returns
     -------
     mjd_utc : ndarray, (n_frames,)
-        NaN where it cannot be told [d].
+        Times [d]; NaN where the metadata do not tell.
     keyword : str
-        What it was computed from.
+        The keyword they were computed from.
     """
     nothing = np.full(n_frames, np.nan)
     start, keyword = _start(tree)
@@ -88,7 +95,7 @@ def header_times(
         return nothing, "none"
     length = length if length > 0 else cadence
     before = first - 1
-    if before and _is_segments_own(tree, n_frames, cadence):
+    if before and _is_of_segment(tree, n_frames, cadence):
         before = 0
     k = before + np.arange(n_frames)
     return as_mjd(start + (k * cadence + length / 2) / _DAY), keyword
@@ -105,8 +112,8 @@ def _start(tree: Mapping[str, Any]) -> tuple[float, str]:
     return start, "DATE-OBS"
 
 
-def _is_segments_own(tree: Mapping[str, Any], n_frames: int, cadence: float) -> bool:
-    """Whether start and end of a segment's header are those of the segment, not the exposure."""
+def _is_of_segment(tree: Mapping[str, Any], n_frames: int, cadence: float) -> bool:
+    """Whether start and end in the header are those of the segment, not of the exposure."""
     span = (number(tree, "exposure.end_time") - number(tree, "exposure.start_time")) * _DAY
     total = number(tree, "exposure.nints") * cadence
     if not (math.isfinite(span) and math.isfinite(total)):
@@ -115,7 +122,7 @@ def _is_segments_own(tree: Mapping[str, Any], n_frames: int, cadence: float) -> 
 
 
 def parse_date(text: str) -> float:
-    """Make MJD of an ISO date and time; NaN where it is none."""
+    """Convert an ISO date and time to MJD; NaN where the text is not one."""
     try:
         moment = np.datetime64(text.strip().rstrip("Z").replace(" ", "T"), "us")
     except (ValueError, OverflowError):
@@ -127,7 +134,7 @@ def parse_date(text: str) -> float:
 
 
 def barycentric_shift(utc: np.ndarray, tree: Mapping[str, Any]) -> tuple[np.ndarray | None, str]:
-    """Difference of the scales [d] at given times, from the header."""
+    """Compute barycentric TDB minus UTC [d] at given times, and name the keywords used."""
     for places, how in (
         (("exposure.start_time_tdb", "exposure.mid_time_tdb", "exposure.end_time_tdb"), "TDB-BEG"),
         (
@@ -144,21 +151,22 @@ def barycentric_shift(utc: np.ndarray, tree: Mapping[str, Any]) -> tuple[np.ndar
             there = as_mjd(number(tree, place))[0]
             here = as_mjd(number(tree, f"exposure.{own}"))[0]
             difference = there - here
-            if 1e-9 < abs(difference) < FARTHEST and here not in nodes:
+            if 1e-9 < abs(difference) < MAX_CORRECTION and here not in nodes:
                 nodes.append(here)
                 ahead.append(difference)
-        if nodes and not _without_light_travel(nodes, ahead):
+        if nodes and not _lacks_light_travel(nodes, ahead):
             degree = len(nodes) - 1
             fit = np.polynomial.Polynomial.fit(nodes, ahead, degree) if degree else None
-            return (fit(utc) if degree else np.full(utc.size, ahead[0])), f"{how} and its kin"
+            shift = fit(utc) if fit else np.full(utc.size, ahead[0])
+            return shift, f"{how} and the keywords beside it"
     seconds = number(tree, "time.barycentric_correction")
-    if seconds and abs(seconds) / _DAY < FARTHEST:
+    if seconds and abs(seconds) / _DAY < MAX_CORRECTION:
         return np.full(utc.size, seconds / _DAY), "BARTDELT at the start of the exposure"
     return None, ""
 
 
-def _without_light_travel(nodes: list[float], ahead: list[float]) -> bool:
-    """Whether all the header's TDB are only UTC in another scale, at the observatory."""
+def _lacks_light_travel(nodes: list[float], ahead: list[float]) -> bool:
+    """Whether the TDB of the header are those of the observatory, not of the barycentre."""
     from astropy.time import Time
 
     utc = Time(nodes, format="mjd", scale="utc")

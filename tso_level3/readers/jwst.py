@@ -1,6 +1,6 @@
-"""Metadata and world coordinates of files of the JWST pipeline.
+"""Read metadata and world coordinates of files of the JWST pipeline.
 
-A file is never opened as a data model, which would read all of it.
+Files are not opened as data models, which would read all of them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 def is_jwst(file: FitsFile) -> bool:
-    """Whether a FITS file is one of the pipeline's: a science extension and its metadata."""
+    """Whether a FITS file was made by the pipeline: it has SCI, and TELESCOP or ASDF."""
     science = file.find("SCI")
     if science is None or not science.is_image:
         return False
@@ -42,7 +42,7 @@ def file_metadata(file: FitsFile, tree: Mapping[str, Any]) -> dict[str, Any]:
     file : FitsFile
         A file of the pipeline.
     tree : mapping
-        Facts of its headers, for a file whose ASDF extension is damaged or missing.
+        Metadata of its headers, for a file whose ASDF extension is damaged or missing.
 
     Returns
     -------
@@ -50,7 +50,7 @@ def file_metadata(file: FitsFile, tree: Mapping[str, Any]) -> dict[str, Any]:
         The tree below ``meta``.
     """
     try:
-        # The library below reads on without end where the sizes in a header are damaged.
+        # stdatamodels reads without end where the sizes in a header are damaged.
         if not file.whole:
             raise InputError("the file does not end where its headers say")
         from stdatamodels.jwst.datamodels.util import read_metadata
@@ -69,14 +69,14 @@ def file_metadata(file: FitsFile, tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sky_position(exposure: Exposure, x: float, y: float) -> tuple[float, float] | None:
-    """Turn a place in the frame into sky coordinates.
+    """Convert a position in the frame to sky coordinates.
 
     Parameters
     ----------
     exposure : Exposure
         From a file or model of the pipeline.
     x, y : float
-        The place, 0-based.
+        The position, 0-based.
 
     Returns
     -------

@@ -42,7 +42,7 @@ class Files:
     several : bool
         Whether the name can stand for several files.
     searched : bool
-        Whether they were found in a folder or by a pattern, so that nobody named each of them.
+        Whether they were found in a folder or by a pattern, rather than named one by one.
     """
 
     items: list[Any]
@@ -172,7 +172,7 @@ def _listed(path: Path, within: tuple[str, ...]) -> list[Any]:
 
 
 def _entry(path: Path, line: str) -> str:
-    """Take the name out of a line of a listing."""
+    """Extract the name from a line of a listing."""
     if not _exists(_located(path, line)):
         if path.suffix.lower() == ".csv":
             line = line.split(",")[0]

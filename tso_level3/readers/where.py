@@ -60,11 +60,11 @@ class Selector:
         self._keywords.update(*headers)
         good = True
         for condition in self.conditions:
-            key, _, wanted = condition.partition("=")
+            key, _, pattern = condition.partition("=")
             key = key.strip().upper()
             held = next((v for v in (value(h, key) for h in headers) if v is not None), None)
             self._found.setdefault(key, Counter())[held] += 1
-            good = good and _agree(held, wanted.strip())
+            good = good and _matches(held, pattern.strip())
         return good
 
     def error(self) -> InputError:
@@ -79,11 +79,11 @@ class Selector:
         return MissingInput(f"where: {shown} found in none of the inputs ({'; '.join(words)})")
 
 
-def _agree(held: Any, wanted: str) -> bool:
+def _matches(held: Any, pattern: str) -> bool:
     if held is None:
         return False
     try:
-        return float(held) == float(wanted)
+        return float(held) == float(pattern)
     except ValueError:
         words = {True: ("t", "true"), False: ("f", "false")}.get(held, (str(held).lower(),))
-        return any(fnmatch.fnmatchcase(word, wanted.lower()) for word in words)
+        return any(fnmatch.fnmatchcase(word, pattern.lower()) for word in words)

@@ -1,9 +1,9 @@
-"""Plain FITS files: of other telescopes, of other reductions, one image or one cube each."""
+"""Open FITS files of any origin: the image, its errors and mask, and the times in its headers."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ _START_MJD = ("MJD-BEG", "MJD-OBS", "MJD-STR", "EXPSTART", "MJD", "JD-OBS", "JD_
 _BARY = ("BJD_TDB", "BJD-TDB", "BJDTDB", "BMJD_TDB", "BMJD-TDB", "BJD-AVG", "BJD-MID", "BJD_MID")
 _PARTS = ("VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
 #: Extensions that belong to an image and are never taken for it.
-_BESIDE = {"ERR", "UNCERT", "DQ", "MASK", "AREA", "WMAP", "ZEROFRAME", *_PARTS}
+_NOT_SCIENCE = {"ERR", "UNCERT", "DQ", "MASK", "AREA", "WMAP", "ZEROFRAME", *_PARTS}
 _DAY = 86400.0
 
 
@@ -47,30 +47,30 @@ def fits_part(path: Path, settings: Settings, *, work: Workspace | None = None) 
     path : Path
         The file.
     settings : Settings
-        ``extension``, ``plane``, ``error_extension``, ``mask_extension``, ``checksum`` count.
+        ``extension``, ``plane``, ``error_extension``, ``mask_extension`` and ``checksum`` are used.
     work : Workspace, optional
         Memory that files of a list share.
 
     Returns
     -------
     Part
-        What it holds.
+        The input.
 
     Raises
     ------
     InputError
-        It cannot be used.
+        The file holds no image that can be used.
     """
     file = scan(path)
     if file.find("LIGHT_CURVE") is not None:
         raise ProductInput(path)
-    image = _image(file, settings)
+    image = _science(file, settings)
     if ncdhas.is_ncdhas(file) and settings.extension is None:
         part = ncdhas.ncdhas_part(file, image, settings, work=work)
         return without(part, settings, "error_extension", "mask_extension")
     n, ny, nx = cube_shape(path, image)
     n_frames = n if settings.plane is None else 1
-    # Memory is shared by single frames alone, which are copied out of it.
+    # Only single frames share memory: they are copied out of it.
     planes, source, notes = _frames(file, image, settings, n_frames, work if n == 1 else None)
     headers = (image.header, file.primary) if image.index else (file.primary,)
     tree = tree_of(*headers[::-1])
@@ -113,7 +113,7 @@ def fits_part(path: Path, settings: Settings, *, work: Workspace | None = None) 
 def _frames(
     file: FitsFile, image: Hdu, settings: Settings, n_frames: int, work: Workspace | None
 ) -> tuple[dict[str, Plane], FrameSource, list[str]]:
-    """Make the source of frames; errors that are zero are left out."""
+    """Make the source of frames, without errors that are zero everywhere."""
     planes, notes = _planes(file, image, settings)
     source = frames_of(file, planes, n_frames=n_frames, work=work)
     shape = cube_shape(file.path, image)[1:]
@@ -125,11 +125,11 @@ def _frames(
 
 
 def _meta(tree: dict[str, Any]) -> dict[str, Any]:
-    """Metadata for the product: those of JWST; others would not fit its schema."""
+    """Return the metadata for the product; only those of JWST fit its schema."""
     return tree if str(tree.get("telescope", "")).upper() == "JWST" else {}
 
 
-def _named(file: FitsFile, name: str, parameter: str) -> Hdu:
+def _find_image(file: FitsFile, name: str, parameter: str) -> Hdu:
     hdu = file.find(name)
     if hdu is None or not hdu.is_image:
         there = ", ".join(h.name or str(h.index) for h in file.hdus if h.is_image) or "none"
@@ -137,8 +137,8 @@ def _named(file: FitsFile, name: str, parameter: str) -> Hdu:
     return hdu
 
 
-def _beside(file: FitsFile, image: Hdu, name: str, parameter: str) -> Hdu:
-    found = _named(file, name, parameter)
+def _find_other(file: FitsFile, image: Hdu, name: str, parameter: str) -> Hdu:
+    found = _find_image(file, name, parameter)
     if found is image:
         raise InputError(
             f"{parameter}: {name} is the image itself of {file.path}, expected another"
@@ -146,12 +146,12 @@ def _beside(file: FitsFile, image: Hdu, name: str, parameter: str) -> Hdu:
     return found
 
 
-def _image(file: FitsFile, settings: Settings) -> Hdu:
+def _science(file: FitsFile, settings: Settings) -> Hdu:
     if settings.extension is not None:
-        return _named(file, settings.extension, "extension")
+        return _find_image(file, settings.extension, "extension")
     science = file.find("SCI")
     if science is None:
-        science = next((h for h in file.hdus if h.is_image and h.name not in _BESIDE), None)
+        science = next((h for h in file.hdus if h.is_image and h.name not in _NOT_SCIENCE), None)
     if science is not None and science.is_image:
         return science
     names = [hdu.name or str(hdu.index) for hdu in file.hdus if hdu.is_image]
@@ -166,18 +166,17 @@ def _image(file: FitsFile, settings: Settings) -> Hdu:
 
 
 def _planes(file: FitsFile, image: Hdu, settings: Settings) -> tuple[dict, list[str]]:
-    """Find what belongs to the image."""
+    """Find the planes of the image, its errors, its quality flags and its variances."""
     notes: list[str] = []
     planes = {"values": Plane(image, settings.plane)}
-    cube_like = settings.plane is not None
 
     def add(name: str, hdu: Hdu, *, variance: bool = False) -> None:
-        plane = settings.plane if cube_like and cube_shape(file.path, hdu)[0] > 1 else None
+        plane = settings.plane if cube_shape(file.path, hdu)[0] > 1 else None
         # An extension DQ holds quality flags; any other is a mask.
         planes[name] = Plane(hdu, plane, variance, mask=name == "dq" and hdu.name != "DQ")
 
     if settings.error_extension is not None:
-        add("errors", _beside(file, image, settings.error_extension, "error_extension"))
+        add("errors", _find_other(file, image, settings.error_extension, "error_extension"))
     else:
         error, kind = _default_errors(file)
         if error is not None and kind in ("std", "var"):
@@ -185,7 +184,7 @@ def _planes(file: FitsFile, image: Hdu, settings: Settings) -> tuple[dict, list[
         elif error is not None:
             notes.append(f"The uncertainties are of type {kind} and were not used.")
     if settings.mask_extension is not None:
-        add("dq", _beside(file, image, settings.mask_extension, "mask_extension"))
+        add("dq", _find_other(file, image, settings.mask_extension, "mask_extension"))
     else:
         mask = next((h for n in ("DQ", "MASK") if (h := file.find(n)) and h.is_image), None)
         if mask is not None and mask is not image:
@@ -231,7 +230,7 @@ def _times(
     return unknown_times(n_frames)
 
 
-def header_time(headers: Sequence[Cards]) -> PartTimes:
+def header_time(headers: Sequence[Mapping[str, Any]]) -> PartTimes:
     """Find the mid-time of a single frame in its headers.
 
     Parameters
@@ -242,7 +241,7 @@ def header_time(headers: Sequence[Cards]) -> PartTimes:
     Returns
     -------
     PartTimes
-        One time; its source is the keyword.
+        One time, and the keyword as its source.
     """
 
     def find(key: str) -> Any:
@@ -297,8 +296,8 @@ def _date(find: Any, key: str) -> tuple[float, str]:
     return parse_date(day), key
 
 
-def _bjd_keys(headers: Sequence[Cards]) -> list[str]:
-    """Other keywords that hold barycentric dates."""
+def _bjd_keys(headers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """List other keywords that hold barycentric dates."""
     keys = {str(key) for header in headers for key in header}
     return sorted(k for k in keys if k.startswith(("BJD", "BMJD")) and "END" not in k)
 
@@ -320,5 +319,5 @@ def _to_utc(days: float, system: str, notes: list[str]) -> float:
         return days
     from astropy.time import Time
 
-    notes.append(f"Times of the header are {scale.upper()} and were turned into UTC.")
+    notes.append(f"Times of the header are {scale.upper()} and were converted to UTC.")
     return float(Time(days, format="mjd", scale=scale).utc.mjd)
