@@ -26,7 +26,7 @@ from tso_level3.core.aperture import overlap
 from tso_level3.quality.detrend import detrend
 from tso_level3.run.measure import run
 from tso_level3.simulate import Tilt
-from tso_level3.utils.stats import robust
+from tso_level3.utils.stats import mad_std
 
 DEPTH = 0.01
 #: The official step's own defaults where no parameter reference is found.
@@ -163,7 +163,7 @@ def judged(
     design = np.stack([np.ones_like(phase), shape, phase, *vectors.values()], axis=1)
     relative = flux / np.nanmedian(flux[~inside])
     good = np.isfinite(relative)
-    good &= np.abs(ratio - 1.0) < 5 * robust(ratio)
+    good &= np.abs(ratio - 1.0) < 5 * mad_std(ratio)
     solution, *_ = np.linalg.lstsq(design[good], relative[good], rcond=None)
     residual = relative[good] - design[good] @ solution
     covariance = np.linalg.inv(design[good].T @ design[good])
@@ -183,7 +183,7 @@ def judged(
 def clipped_scatter(values: np.ndarray) -> float:
     """Standard deviation without what is more than 5 robust ones from the median."""
     values = values[np.isfinite(values)]
-    return float(values[np.abs(values - np.median(values)) < 5 * robust(values)].std())
+    return float(values[np.abs(values - np.median(values)) < 5 * mad_std(values)].std())
 
 
 def own(trial: Trial, case: Case) -> tuple[Judged, str]:

@@ -129,7 +129,7 @@ def test_fits(model, result, tmp_path):
         place = model.light_curve.colnames.index("background") + 1
         assert header[f"TTYPE{place}"] == "background"
         assert u.Unit(header[f"TUNIT{place}"]) == u.Jy / u.pix
-        assert header[f"TCOMM{place}"] == "background a pixel"
+        assert header[f"TCOMM{place}"] == "background per pixel"
         assert hdus[0].header["TIMESCAL"] == "BMJD_TDB"
         assert hdus[0].header["FILTER"] == "F210M"
         assert hdus[0].header["RADIUS"] == 3.0

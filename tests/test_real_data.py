@@ -118,3 +118,48 @@ def test_a_list_of_ground_based_frames_follows_the_drift(shared_data):
     assert np.std(ratio) / np.mean(ratio) < 0.02
     assert np.all(np.diff(target["time"]) > 0)
     assert target["aperture_flux"].unit == "electron"
+
+
+def eclipse_of(flux, time, shape, regressors):
+    """Depth, its error, and the red-noise factor at ten minutes, by least squares with a line."""
+    columns = [np.ones(len(flux)), (time - time.mean()) / np.ptp(time), shape]
+    design = np.stack([*columns, *((r - r.mean()) / r.std() for r in regressors)], axis=1)
+    good = np.ones(len(flux), bool)
+    for _ in range(3):
+        solution = np.linalg.lstsq(design[good], flux[good], rcond=None)[0]
+        rest = flux - design @ solution
+        good &= np.abs(rest) < 4 * np.std(rest[good])
+    size = max(int(round(10 / 1440 / np.median(np.diff(time)))), 1)
+    left = rest[good]
+    means = left[: len(left) // size * size].reshape(-1, size).mean(axis=1)
+    red = max(np.std(means, ddof=1) / np.std(left) * np.sqrt(size), 1.0)
+    error = np.std(left) * red * np.sqrt(np.linalg.inv(design[good].T @ design[good])[2, 2])
+    return 1e6 * solution[2], 1e6 * error, red, np.std(left)
+
+
+@pytest.mark.parametrize(
+    ("star", "depth", "error"), [("trappist1b", 863, 90), ("toi1468b", 286, 39)]
+)
+def test_components_take_the_settling_out_of_real_eclipses(star, depth, error, shared_data):
+    """Depths by Connors et al. (2025, arXiv:2507.02052), from their components of these frames."""
+    found = []
+    for path in sorted((shared_data / "miri_f1500w").glob(f"{star}*.fits")):
+        with fits.open(path) as hdus:
+            frames, series = hdus["FRAMES"].data.astype(float), hdus["SERIES"].data
+            names = ("RAW_FLUX", "TIME", "UNIT_ECLIPSE", *(f"PC{k}" for k in range(1, 6)))
+            raw, time, shape, *theirs = (np.array(series[name], float) for name in names)
+        product = tso_level3.measure(
+            frames * raw[:, None, None], times=60000 + time, background="none", find_events=False
+        )
+        assert product.meta.tso_level3.verdict.grade == "good"
+        ours = np.asarray(product.light_curve["components"], float)[:, :5].T
+        published = eclipse_of(raw / np.median(raw), time, shape, theirs)
+        found.append(eclipse_of(raw / np.median(raw), time, shape, ours))
+        # what is left is as white, and within 3 % as small
+        assert found[-1][2] <= 1.01 * published[2]
+        assert found[-1][3] <= 1.03 * published[3]
+    assert len(found) == {"trappist1b": 5, "toi1468b": 3}[star]
+    value, weight = np.array(found)[:, 0], np.array(found)[:, 1] ** -2.0
+    mean = (weight * value).sum() / weight.sum()
+    assert abs(mean - depth) < error
+    assert 0.5 < (weight * (value - mean) ** 2).sum() / (len(value) - 1) < 2

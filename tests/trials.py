@@ -1,8 +1,10 @@
 """Simulated exposures with known truth, measured without a file in between."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+from photutils.aperture import CircularAperture
 
 from tso_level3.config.settings import Settings
 from tso_level3.core.plan import Measurement, Plan
@@ -63,35 +65,24 @@ class Trial:
         return net_flux(self.found, 0)[1]
 
     def true_flux(self) -> np.ndarray:
-        """(n, n_radii): noise-free images through the same weights, less the true background."""
-        plan, made = self.plan, self.made
-        layout, near, n = plan.layout, plan.layout.n_near, self.exposure.n_int
-        out = np.empty((n, len(plan.radii)))
-        for start in range(0, n, 50):
-            stop = min(start + 50, n)
-            images = made.scene.frames(start, stop)[:, layout.rows[:near], layout.columns[:near]]
-            if plan.moving:
-                x, y = self.found.center[start:stop].T
-                out[start:stop] = plan.apertures.sums(images, x, y)[0]
-            else:
-                out[start:stop] = images @ plan.overlap.T
-        return out - self.true_background()[:, None] * self.found.areas
+        """(n, n_radii): the simulated star alone in photutils' apertures at the stated centres."""
+        scene, radii = self.made.scene, tuple(self.plan.radii)
+        rows = []
+        for i, (x, y) in enumerate(self.found.center):
+            star = scene.frames(i, i + 1, star_only=True)[0]
+            rows.append(np.tensordot(circles(float(x), float(y), radii, star.shape), star, axes=2))
+        return np.array(rows)
 
     def true_background(self) -> np.ndarray:
-        """(n,): the sky; with the star's wings in the annulus where no kernel knows them."""
-        n, plan = self.exposure.n_int, self.plan
-        if plan.background.mode == "none":
-            return np.zeros(n)
-        plain = plan.background.mode == "annulus_clipped"
-        if plan.correlator.kernel.kind != "gaussian" and not plain:
-            return np.array(self.made.truth["background"])
-        layout, ring = plan.layout, plan.background.rings[0]
-        rows, columns = layout.rows[ring], layout.columns[ring]
-        parts = [
-            np.median(self.made.scene.frames(i, min(i + 50, n))[:, rows, columns], axis=1)
-            for i in range(0, n, 50)
-        ]
-        return np.concatenate(parts)
+        """(n,): the simulated sky."""
+        return np.array(self.made.truth["background"])
+
+
+@lru_cache(maxsize=4)
+def circles(x: float, y: float, radii: tuple, shape: tuple) -> np.ndarray:
+    """(n_radii, ny, nx): fraction of each pixel inside circles."""
+    masks = [CircularAperture((x, y), radius).to_mask(method="exact") for radius in radii]
+    return np.array([mask.to_image(shape) for mask in masks])
 
 
 def measured(made: SimulatedExposure, *, errors=True, parts=True, chunk=64, **settings) -> Trial:

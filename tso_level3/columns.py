@@ -1,4 +1,4 @@
-"""Every column of the product, once: name, unit, type, shape, description, DataFrame key."""
+"""Columns of the product's tables: name, unit, type, shape, description, DataFrame key."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Column:
         Shape of one row's value: empty for a number, else what it runs over
         (``radii``, ``components``).
     description : str
-        What it is, for people.
+        What it is.
     key : tuple of str or None
-        The place in the DataFrame: (name, part).
+        Key in the DataFrame: (name, part).
     """
 
     name: str
@@ -56,7 +56,9 @@ def _c(
     return Column(name, unit, dtype, shape, description, key)
 
 
-def _with_error(name: str, unit: str, what: str, key: tuple[str, str] | None = None) -> list:
+def _with_error(
+    name: str, unit: str, what: str, key: tuple[str, str] | None = None
+) -> list[Column]:
     return [_c(name, unit, what, key=key), _c(f"{name}_err", unit, f"standard error of {name}")]
 
 
@@ -66,7 +68,7 @@ LIGHT_CURVE: tuple[Column, ...] = (
     _c("time", "d", "mid-time; the scale is in meta.tso_level3.time_scale", key=("time", "")),
     _c("mjd_utc", "d", "mid-time as MJD, UTC, at the observatory"),
     _c("bmjd_tdb", "d", "mid-time as BJD - 2400000.5, TDB, at the barycentre"),
-    _c("background", "flux / pix", "background a pixel", key=("sky background", "")),
+    _c("background", "flux / pix", "background per pixel", key=("sky background", "")),
     _c("background_err", "flux / pix", "standard error of background"),
     _c("background_area", "pix2", "good pixels the background was measured on"),
     _c(
@@ -116,8 +118,7 @@ LIGHT_CURVE: tuple[Column, ...] = (
     _c(
         "components",
         "",
-        "projections on the leading principal components of the residuals, in"
-        " their standard errors",
+        "changes of the star's image, the slowest first, each in its own white noise",
         shape="components",
     ),
     _c("aperture_x", "pix", "x of the centre of the apertures"),
@@ -151,7 +152,7 @@ _NOISE = (
     _c("pointing_noise", "", "relative scatter that follows the star's motion across pixels"),
     _c("ratio", "", "scatter over expected"),
     _c("red_noise", "", "binned scatter over that of white noise"),
-    _c("score", "", "what the choice minimises"),
+    _c("score", "", "quantity that the choice minimises"),
     _c("score_err", "", "standard error of score"),
 )
 
@@ -161,7 +162,7 @@ GRID: tuple[Column, ...] = (
     _c("radius_inner", "pix", "inner radius of the annulus"),
     _c("radius_outer", "pix", "outer radius of the annulus"),
     *_NOISE,
-    _c("rank", "", "place in the order of choice, from 1", dtype="i4"),
+    _c("rank", "", "rank in the choice, from 1", dtype="i4"),
     _c("chosen", "", "whether this is the quoted measurement", dtype="?"),
     _c("scatter_regressed", "", "scatter after regression on the centres"),
     _c(
@@ -173,15 +174,13 @@ GRID: tuple[Column, ...] = (
     _c(
         "depth_difference_err",
         "",
-        "what depth_difference would be by the white noise that the two do not share",
+        "depth_difference expected from the white noise that the two do not share",
     ),
-    _c(
-        "dilution", "", "part of the flux that is of other sources, by which a transit is shallower"
-    ),
+    _c("dilution", "", "fraction of the flux from other sources, by which a transit is shallower"),
     _c(
         "rejected",
         "",
-        "why this is not quoted, whatever its score; empty where nothing stands against it",
+        "why this is not quoted whatever its score; empty where it may be",
         dtype="U80",
     ),
 )
@@ -223,7 +222,7 @@ def column(name: str) -> Column:
     Raises
     ------
     KeyError
-        There is none of that name.
+        There is no column of that name.
     """
     for item in LIGHT_CURVE:
         if item.name == name:
@@ -244,7 +243,7 @@ def unit_of(item: Column, flux: str) -> str:
     Returns
     -------
     str
-        Unit as astropy reads it; empty for a bare number.
+        Unit as astropy reads it; empty for a number without one.
     """
     if "flux" not in item.unit:
         return item.unit

@@ -1,4 +1,4 @@
-"""The values that travel through the package: no files, no fits, no models; all picklable."""
+"""Frozen data types that are passed between the stages of the package; all can be pickled."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ __all__ = [
     "Box",
     "Exposure",
     "FrameSource",
+    "KernelLike",
     "Optics",
     "Picture",
     "Pixels",
@@ -28,9 +29,9 @@ class Box:
     Attributes
     ----------
     x, y : int
-        Its first column and row in the frame, 0-based.
+        First column and row in the frame, 0-based.
     nx, ny : int
-        Its size.
+        Size.
     """
 
     x: int
@@ -40,22 +41,24 @@ class Box:
 
     @property
     def slices(self) -> tuple[slice, slice]:
-        """The rectangle as (rows, columns)."""
+        """Slices of rows and columns."""
         return slice(self.y, self.y + self.ny), slice(self.x, self.x + self.nx)
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Its (ny, nx)."""
+        """(ny, nx) of the rectangle."""
         return self.ny, self.nx
 
     @classmethod
-    def around(cls, x: float, y: float, half: float | tuple[float, float], shape: tuple) -> Box:
-        """Take the pixels around a place, as far as they are inside a frame.
+    def around(
+        cls, x: float, y: float, half: float | tuple[float, float], shape: tuple[int, int]
+    ) -> Box:
+        """Make the rectangle around a position, cut at the edges of a frame.
 
         Parameters
         ----------
         x, y : float
-            The place, 0-based.
+            The position, 0-based.
         half : float or (float, float)
             Half of the side, or of the sides in (y, x).
         shape : (int, int)
@@ -64,9 +67,9 @@ class Box:
         Returns
         -------
         Box
-            The rectangle; empty where nothing of it is inside.
+            The rectangle; of size 0 where it lies outside.
         """
-        half_y, half_x = half if np.ndim(half) else (half, half)
+        half_y, half_x = half if isinstance(half, tuple) else (half, half)
         x0, x1 = _span(x, half_x, shape[1])
         y0, y1 = _span(y, half_y, shape[0])
         return cls(x0, y0, x1 - x0, y1 - y0)
@@ -80,7 +83,7 @@ def _span(center: float, half: float, size: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Pixels:
-    """Pixels of a run of frames as they were read, in the input's own unit.
+    """Pixels of consecutive frames as they were read, in the input's own unit.
 
     Attributes
     ----------
@@ -103,7 +106,7 @@ class Pixels:
 
 
 class FrameSource(Protocol):
-    """What can hand out frames; picklable, so that a worker can read for itself."""
+    """Source of frames; picklable, so that a worker process can read them itself."""
 
     def load(self, start: int, stop: int, box: Box, *, variances: bool = False) -> Pixels:
         """Read the box of the frames ``[start, stop)``.
@@ -115,26 +118,93 @@ class FrameSource(Protocol):
         box : Box
             The rectangle.
         variances : bool
-            Whether the parts of the variance are wanted too.
+            Whether the parts of the variance are read too.
 
         Returns
         -------
         Pixels
-            What was read.
+            The pixels of the box.
+        """
+        ...
+
+
+class KernelLike(Protocol):
+    """Image of a star of unit flux around its position, integrated over the pixels."""
+
+    @property
+    def kind(self) -> str:
+        """``jwst``, ``gaussian``, ``empirical``, ``stpsf`` or ``file``."""
+        ...
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Where the kernel comes from, in plain values."""
+        ...
+
+    @property
+    def half_width(self) -> float:
+        """Distance from the star to the nearest edge of the support [pix]."""
+        ...
+
+    @property
+    def extent(self) -> tuple[float, float, float, float]:
+        """Edges of the support relative to the star [pix]: left, right, below, above."""
+        ...
+
+    @property
+    def enclosed(self) -> float:
+        """Fraction of the star's flux inside the support."""
+        ...
+
+    def evaluate(self, u: np.ndarray, v: np.ndarray, nu: int = 0, nv: int = 0) -> np.ndarray:
+        """Compute the kernel, or a derivative of it, on a grid of offsets.
+
+        Parameters
+        ----------
+        u, v : ndarray, (nx,) and (ny,)
+            Offsets from the star along x and y [pix].
+        nu, nv : int
+            Order of the derivative along u and v, 0 to 4.
+
+        Returns
+        -------
+        ndarray, (ny, nx)
+            Flux per pixel; zero outside the support.
+        """
+        ...
+
+    def render(
+        self, x: float, y: float, shape: tuple[int, int], *, flux: float = 1.0
+    ) -> np.ndarray:
+        """Compute the image of a star.
+
+        Parameters
+        ----------
+        x, y : float
+            Position of the star, 0-based [pix].
+        shape : (int, int)
+            (ny, nx) of the image.
+        flux : float
+            Total flux of the star.
+
+        Returns
+        -------
+        ndarray, (ny, nx)
+            The image, float64; zero outside the support.
         """
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """A run of frames that one source hands out.
+    """Consecutive frames from one source.
 
     Attributes
     ----------
     source : FrameSource
-        Where the frames come from.
+        Source of the frames.
     n_frames : int
-        How many there are.
+        Number of frames.
     name : str
         File name, or '' for an array.
     scale : float or ndarray, (ny, nx)
@@ -159,11 +229,11 @@ class Times:
     mjd_utc, bmjd_tdb : ndarray, (n_int,)
         Mid-times [d]; NaN where unknown.
     source : str
-        Where they come from: ``INT_TIMES``, a header keyword, ``given``, ``none``.
+        Origin of the times: ``INT_TIMES``, a header keyword, ``given``, ``none``.
     flags : ndarray, (n_int,), uint32
         Bits of `tso_level3.Flag` for each integration.
     notes : tuple of str
-        What was assumed, in sentences.
+        Assumptions that were made, in sentences.
     exposure_time : float
         Effective integration time of one integration [s]; NaN where unknown.
     """
@@ -177,27 +247,27 @@ class Times:
 
     @property
     def scale(self) -> str:
-        """The scale of `time`: ``BMJD_TDB``, else ``MJD_UTC``, or ``none``."""
+        """Scale of `time`: ``BMJD_TDB``, else ``MJD_UTC``, or ``none``."""
         if np.isfinite(self.bmjd_tdb).any():
             return "BMJD_TDB"
         return "MJD_UTC" if np.isfinite(self.mjd_utc).any() else "none"
 
     @property
     def time(self) -> np.ndarray:
-        """The times of the scale that is quoted, (n_int,) [d]."""
+        """Mid-times in `scale`, (n_int,) [d]."""
         return self.bmjd_tdb if self.scale == "BMJD_TDB" else self.mjd_utc
 
 
 @dataclass(frozen=True)
 class Optics:
-    """What took the images; empty texts where it is not known.
+    """Instrument set-up; empty texts for what is not known.
 
     Attributes
     ----------
     instrument, detector, filter, pupil, channel, subarray, exp_type : str
         As in the headers of the pipeline, upper case.
     pixel_scale : float
-        Arcsec a pixel; NaN where unknown.
+        Arcsec per pixel; NaN where unknown.
     """
 
     instrument: str = ""
@@ -212,7 +282,7 @@ class Optics:
 
 @dataclass(frozen=True, eq=False)
 class Exposure:
-    """All that is known of the frames before the first is looked at.
+    """Metadata of an exposure, and the sources of its frames.
 
     Attributes
     ----------
@@ -225,21 +295,21 @@ class Exposure:
     unit : str
         Unit of the scaled pixels: ``Jy``, ``electron``, or the input's; '' where unknown.
     optics : Optics
-        What took the images.
+        The instrument set-up.
     position : (float, float) or None
-        Expected x, y of the star, 0-based; None where the input does not say.
+        Expected x, y of the star, 0-based; None where the input does not state it.
     has_errors : bool
         Whether standard errors are known.
     integration, segment : ndarray, (n_int,), int
-        Number in the exposure and of the segment, from 1.
+        Number of the integration in the exposure, and of its segment, from 1.
     filenames : tuple of str or None
-        The file of each integration where frames came from files; else None.
+        File of each integration; None where frames are not from files.
     inputs : tuple of dict
         One for each input: name, size, date, frames.
     meta : dict
         The input's metadata as a plain tree (``{'instrument': {...}, ...}``).
     notes : tuple of str
-        What was assumed, in sentences.
+        Assumptions that were made, in sentences.
     """
 
     segments: tuple[Segment, ...]
@@ -252,7 +322,7 @@ class Exposure:
     integration: np.ndarray
     segment: np.ndarray
     filenames: tuple[str, ...] | None = None
-    inputs: tuple[dict, ...] = ()
+    inputs: tuple[dict[str, Any], ...] = ()
     meta: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -264,18 +334,18 @@ class Exposure:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """An image with a place in it.
+    """An image and the position of the star in it.
 
     Attributes
     ----------
     image : ndarray, (ny, nx)
         Its pixels.
     x, y : float
-        Where the star is in it, 0-based.
+        Position of the star in the image, 0-based.
     oversample : int
-        Pixels of the image a detector pixel.
+        Pixels of the image per detector pixel.
     origin : (int, int)
-        x, y in the frame of its first pixel, for an image cut out of frames.
+        x, y of its first pixel in the frame, for an image cut out of frames.
     """
 
     image: np.ndarray
@@ -287,16 +357,16 @@ class Picture:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What a run found: plain arrays and values, to be put into a product.
+    """Results of a run in plain arrays and values, of which a product is made.
 
     Attributes
     ----------
     light_curve, apertures, grid, events : dict of ndarray
         The tables of `tso_level3.columns`, by column name.
     radii : ndarray, (n_radii,)
-        Radii of the columns with one value a radius [pix].
+        Radii of the columns with one value per radius [pix].
     unit : str
-        What ``flux`` stands for in the units of the columns.
+        The unit that ``flux`` stands for in the units of the columns.
     template, kernel : Picture
         The mean image of the star and the kernel that was used.
     components : ndarray, (n_components, ny, nx)

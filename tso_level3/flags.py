@@ -1,4 +1,4 @@
-"""What can be said against an integration, one bit each."""
+"""Quality flags of an integration, and data-quality bits of the JWST pipeline."""
 
 from enum import IntFlag
 
@@ -39,7 +39,7 @@ DESCRIPTIONS = {
     Flag.CORRELATION_FAILED: "the cross-correlation has no peak inside the subframe",
     Flag.GAUSS_FAILED: "the Gaussian fit did not converge inside its bounds",
     Flag.PSF_FAILED: "the fit of the template did not converge",
-    Flag.GAUSS_NO_POSITION: "the Gaussian centre is no measure of the position (weak lens)",
+    Flag.GAUSS_NO_POSITION: "the Gaussian centre does not measure the position (weak lens)",
     Flag.FAINT: "no star stands out from the noise, or it is too faint for a centre",
     Flag.APERTURE_CUT: "the largest aperture reaches beyond the frame",
     Flag.ANNULUS_SHORT: "the annulus holds too few good pixels for its background",
@@ -49,8 +49,8 @@ DESCRIPTIONS = {
     Flag.EVENT: "an event (mirror tilt, jump) begins at this integration",
     Flag.SETTLING: "inside the settling ramp at the start of the exposure",
     Flag.NOT_FINITE: "a measured value is not finite",
-    Flag.NO_ERROR: "no error is known: one frame without errors, in a unit that is no count",
-    Flag.IMAGE_CHANGED: "the star's image departs from the template; no outlier was taken out",
+    Flag.NO_ERROR: "no error is known: one frame without errors, in a unit other than counts",
+    Flag.IMAGE_CHANGED: "the star's image departs from the template; no outlier was filled",
 }
 
 #: Data-quality bits of the JWST pipeline that a setting may name.
@@ -117,7 +117,7 @@ def names(value: int) -> list[str]:
     list of str
         Names in the order of the bits.
     """
-    return [flag.name for flag in Flag if int(value) & flag]
+    return [str(flag.name) for flag in Flag if int(value) & flag]
 
 
 def dq_mask(bits: tuple[str, ...]) -> int:

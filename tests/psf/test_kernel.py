@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from tso_level3.psf import kernel as kernels
-from tso_level3.psf import pupil, spline
+from tso_level3.psf import pupil
 from tso_level3.psf.kernel import GaussianKernel, Kernel, choose_kernel, jwst_kernel
+from tso_level3.psf.spline import ImageSpline
 
 SETUPS = {
     "focus": {"instrument": "NIRCAM", "filter": "F210M"},
@@ -254,10 +255,21 @@ def test_description_holds_plain_values():
 
 def test_spline_between_samples():
     x = np.arange(60.0)
-    image = np.sin(0.3 * x)[None, :] * np.cos(0.2 * x)[:, None]
-    c = spline.coefficients(image)
+    spline = ImageSpline(np.sin(0.3 * x)[None, :] * np.cos(0.2 * x)[:, None])
     at = np.linspace(25, 32, 15)
     exact = np.sin(0.3 * at)[None, :] * np.cos(0.2 * at)[:, None]
-    np.testing.assert_allclose(spline.grid(c, at, at), exact, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(spline.grid(at, at), exact, rtol=0, atol=1e-5)
     slope = 0.3 * np.cos(0.3 * at)[None, :] * np.cos(0.2 * at)[:, None]
-    np.testing.assert_allclose(spline.grid(c, at, at, 1, 0), slope, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(spline.grid(at, at, 1, 0), slope, rtol=0, atol=1e-5)
+    bend = -0.04 * np.sin(0.3 * at)[None, :] * np.cos(0.2 * at)[:, None]
+    np.testing.assert_allclose(spline.grid(at, at, 0, 2), bend, rtol=0, atol=1e-4)
+
+
+def test_spline_goes_through_the_samples_and_is_zero_outside():
+    image = np.random.default_rng(3).normal(size=(9, 12))
+    spline = ImageSpline(image)
+    np.testing.assert_allclose(spline.grid(np.arange(12), np.arange(9)), image, rtol=0, atol=1e-12)
+    beyond = spline.grid(np.array([-0.01, 5.0, 11.01, np.nan]), np.array([4.0, 8.01]))
+    assert beyond[0, 1] != 0
+    beyond[0, 1] = 0.0
+    assert not beyond.any()

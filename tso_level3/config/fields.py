@@ -1,4 +1,4 @@
-"""How a parameter is declared, understood and checked; `settings` holds the parameters."""
+"""Declaration, conversion and checks of a single parameter; `settings` has the parameters."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import difflib
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field
 from typing import Any
 
@@ -25,7 +25,7 @@ __all__ = [
 
 
 class UnknownParameter(ValueError, TypeError):
-    """A name that is no parameter; the message says which may have been meant."""
+    """A name that is not a parameter; the message suggests the nearest one."""
 
 
 def parameter(
@@ -49,7 +49,7 @@ def parameter(
     text : str
         Help, without a percent sign (stpipe formats it).
     unit : str
-        Unit, for people.
+        Unit as text.
     low, high : float, optional
         Bounds, included.
     choices : tuple of str
@@ -58,7 +58,7 @@ def parameter(
     Returns
     -------
     dataclasses.Field
-        The field, with all of it in ``metadata``.
+        The field; ``metadata`` holds the other arguments.
     """
     meta = {
         "kind": kind,
@@ -77,25 +77,25 @@ _LONGEST = 200
 _NOTHING = {"none", ""}
 
 
-def coerce(item: dataclasses.Field, value: object) -> object:
-    """Bring a value into its plain form.
+def coerce(item: dataclasses.Field[Any], value: object) -> object:
+    """Convert a value to the type of a parameter.
 
     Parameters
     ----------
     item : dataclasses.Field
         The parameter.
     value : object
-        What was given; text is understood.
+        The value, which may be text.
 
     Returns
     -------
     object
-        The value, or None where nothing was given.
+        The converted value; None for None and for ``none`` or an empty text.
 
     Raises
     ------
     ValueError
-        It cannot be understood.
+        The value cannot be converted.
     """
     kind = item.metadata["kind"]
     if isinstance(value, str) and value.strip().lower() in _NOTHING - set(item.metadata["choices"]):
@@ -114,7 +114,7 @@ def coerce(item: dataclasses.Field, value: object) -> object:
 
 
 def _plain(value: object, unit: str) -> object:
-    """Take the numbers out of quantities; those of another unit raise `ValueError`."""
+    """Convert quantities to numbers; those of another unit raise `ValueError`."""
     if hasattr(value, "to_value") and hasattr(value, "unit"):
         bare = unit not in ("pix", "d") or value.unit.is_equivalent("")
         return value.to_value("" if bare else unit)
@@ -124,14 +124,14 @@ def _plain(value: object, unit: str) -> object:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Say which name was meant.
+    """Suggest the known name that is nearest to an unknown one.
 
     Parameters
     ----------
     name : str
-        What was written.
+        The unknown name.
     known : iterable of str
-        The names there are.
+        The known names.
 
     Returns
     -------
@@ -145,19 +145,19 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def refuse_unknown(given: Iterable[str], known: Iterable[str]) -> None:
-    """See that names are those of parameters.
+    """Raise an error for a name that is not a parameter.
 
     Parameters
     ----------
     given : iterable of str
         The names.
     known : iterable of str
-        Those there are.
+        Names of the parameters.
 
     Raises
     ------
     UnknownParameter
-        One of them is not.
+        A name is unknown.
     """
     known = sorted(known)
     for name in given:
@@ -166,7 +166,7 @@ def refuse_unknown(given: Iterable[str], known: Iterable[str]) -> None:
             raise UnknownParameter(f"{name}: not a parameter{meant}")
 
 
-def _bool(value: object) -> bool:
+def _bool(value: Any) -> bool:
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
     text = str(value).strip().lower()
@@ -177,21 +177,21 @@ def _bool(value: object) -> bool:
     raise ValueError(value)
 
 
-def _int(value: object) -> int:
+def _int(value: Any) -> int:
     number = float(value)
     if isinstance(value, bool) or number != int(number):
         raise ValueError(value)
     return int(number)
 
 
-def _float(value: object) -> float:
+def _float(value: Any) -> float:
     number = float(value)
     if isinstance(value, bool) or math.isnan(number):
         raise ValueError(value)
     return number
 
 
-def _str(value: object) -> str:
+def _str(value: Any) -> str:
     # A unit has a name, and an extension may have a number.
     if isinstance(value, (str, os.PathLike, int, float)) or hasattr(value, "to_string"):
         if not hasattr(value, "columns"):
@@ -199,7 +199,7 @@ def _str(value: object) -> str:
     raise ValueError(value)
 
 
-def _listed(value: object) -> list:
+def _listed(value: Any) -> list[Any]:
     if isinstance(value, str):
         return [part for part in value.strip("[]() ").replace(",", " ").split() if part]
     if np.ndim(value) == 0:
@@ -210,12 +210,12 @@ def _listed(value: object) -> list:
     return parts
 
 
-def _conditions(value: object) -> tuple[str, ...]:
-    """Take ``KEY=VALUE``: a mapping, a list, or text in which commas part them."""
+def _conditions(value: Any) -> tuple[str, ...]:
+    """Convert a mapping, a list or a text with commas to a tuple of ``KEY=VALUE``."""
     if isinstance(value, Mapping):
         parts = [f"{key}={wanted}" for key, wanted in value.items()]
     elif isinstance(value, str):
-        # A comma within a value is not followed by another condition.
+        # A comma inside a value is not followed by another KEY=.
         parts = re.split(r"[,;](?=[^,;=]+=)", value)
     else:
         parts = [part for item in value for part in _conditions(item)]
@@ -227,21 +227,21 @@ def _conditions(value: object) -> tuple[str, ...]:
     return tuple(parts)
 
 
-def _size(value: object) -> int | tuple[int, ...]:
+def _size(value: Any) -> int | tuple[int, ...]:
     parts = tuple(_int(part) for part in _listed(value))
     if len(parts) not in (1, 2):
         raise ValueError(value)
     return parts[0] if len(parts) == 1 else parts
 
 
-def _any(value: object) -> str | float:
+def _any(value: Any) -> str | float:
     try:
         return _float(value)
     except ValueError:
         return str(value)
 
 
-_CONVERT = {
+_CONVERT: dict[str, Callable[[Any], Any]] = {
     "bool": _bool,
     "int": _int,
     "float": _float,
@@ -254,8 +254,8 @@ _CONVERT = {
 }
 
 
-def expected(item: dataclasses.Field) -> str:
-    """Say in words what a parameter may hold.
+def expected(item: dataclasses.Field[Any]) -> str:
+    """Describe the values that a parameter may have.
 
     Parameters
     ----------
@@ -288,7 +288,7 @@ def expected(item: dataclasses.Field) -> str:
     return words
 
 
-def check(item: dataclasses.Field, value: object) -> None:
+def check(item: dataclasses.Field[Any], value: object) -> None:
     """Check bounds and choices of one value.
 
     Parameters
@@ -296,12 +296,12 @@ def check(item: dataclasses.Field, value: object) -> None:
     item : dataclasses.Field
         The parameter.
     value : object
-        What `coerce` gave.
+        Value returned by `coerce`.
 
     Raises
     ------
     ValueError
-        It is out of bounds.
+        The value is out of bounds.
     """
     meta = item.metadata
     if value is None:

@@ -1,4 +1,4 @@
-"""What each observing mode is measured with where neither the user nor a reference says it."""
+"""Default apertures, annuli and boxes of each observing mode."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tso_level3.config.instruments import WEAK_LENSES
 from tso_level3.datatypes import Optics
 
 __all__ = ["OTHER", "Mode", "is_weak_lens", "mode_of"]
 
 _LADDER = 12
-#: The mode of what is of none.
+#: Name of the mode for all other instruments and set-ups.
 OTHER = "other"
 
 
@@ -48,7 +49,6 @@ class Mode:
 _FOCUS = (2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 12.0)
 _WLP8 = (50.0, 52.5, 55.0, 57.5, 60.0, 62.5, 65.0, 67.0, 69.0, 71.0, 73.0)
 _WLP4 = (25.0, 27.0, 29.0, 31.0, 33.0, 35.0, 37.0, 39.0, 41.0, 43.0, 45.0, 48.0)
-_WEAK = ("WLP8", "WLM8", "WLP4")
 
 
 def is_weak_lens(optics: Optics) -> str:
@@ -57,28 +57,28 @@ def is_weak_lens(optics: Optics) -> str:
     Parameters
     ----------
     optics : Optics
-        What took the images.
+        The instrument set-up.
 
     Returns
     -------
     str
-        Its name, or '' where there is none.
+        Its name; '' without one.
     """
     for wheel in (optics.pupil, optics.filter):
-        if wheel in _WEAK:
+        if wheel in WEAK_LENSES:
             return wheel
     return ""
 
 
 def mode_of(optics: Optics, fwhm: float, shape: tuple[int, int]) -> Mode:
-    """Find the defaults for an exposure.
+    """Return the defaults for an exposure.
 
     Parameters
     ----------
     optics : Optics
-        What took the images.
+        The instrument set-up.
     fwhm : float
-        Width of the star's image [pix]; for what is not NIRCam all sizes scale with it.
+        FWHM of the star's image [pix], with which all sizes but NIRCam's scale.
     shape : (int, int)
         (ny, nx) of a frame.
 
@@ -113,21 +113,19 @@ def _scaled(name: str, size: float, radius: float, inner: float, outer: float, b
 
 
 def ladder_around(radius: float, limit: float) -> tuple[float, ...]:
-    """Make a ladder of radii around one of them.
+    """Return a ladder of radii around one of them.
 
     Parameters
     ----------
     radius : float
         The radius that must be in it [pix].
     limit : float
-        None may be larger [pix]; the annulus begins here.
+        Largest of the other radii [pix]: where the annulus begins.
 
     Returns
     -------
     tuple of float
         About 12 radii from 0.4 to 2.4 times the radius, rounded to 0.1.
     """
-    steps = radius * np.geomspace(0.4, 2.4, _LADDER)
-    steps = np.round(np.maximum(steps, 1.0), 1)
-    kept = {float(step) for step in steps if step <= limit} | {float(radius)}
-    return tuple(sorted(kept))
+    steps = np.maximum(radius * np.geomspace(0.4, 2.4, _LADDER), 1.0).round(1)
+    return tuple(sorted({float(step) for step in steps if step <= limit} | {float(radius)}))

@@ -1,19 +1,21 @@
-"""Keywords of the routines: the fields of `Settings`, shown to help and completion, and angles."""
+"""Keyword arguments of the routines: documented as the fields of `Settings`, and angles."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from tso_level3.config.fields import expected
 from tso_level3.config.settings import fields_of
 
 __all__ = ["angles_in", "explained", "in_pixels"]
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 
 def angles_in(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Find lengths on the detector that were given as angles on the sky.
+    """Return the lengths on the detector that were given as angles on the sky.
 
     Parameters
     ----------
@@ -23,7 +25,7 @@ def angles_in(values: Mapping[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        Those that are a ``Quantity`` of an angle, or a list with one.
+        Values that are a ``Quantity`` of an angle, or a list with one.
     """
     lengths = {item.name for item in fields_of() if item.metadata["unit"] == "pix"}
     return {name: value for name, value in values.items() if name in lengths and _angular(value)}
@@ -32,16 +34,16 @@ def angles_in(values: Mapping[str, Any]) -> dict[str, Any]:
 def _angular(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return any(_angular(part) for part in value)
-    return hasattr(value, "to_value") and value.unit.is_equivalent("arcsec")
+    return hasattr(value, "to_value") and bool(value.unit.is_equivalent("arcsec"))
 
 
 def in_pixels(values: Mapping[str, Any], pixel_scale: float) -> dict[str, Any]:
-    """Turn angles into pixels.
+    """Convert angles to pixels.
 
     Parameters
     ----------
     values : mapping
-        What `angles_in` gave.
+        Values returned by `angles_in`.
     pixel_scale : float
         Side of a pixel [arcsec]; NaN where unknown.
 
@@ -53,7 +55,7 @@ def in_pixels(values: Mapping[str, Any], pixel_scale: float) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        The scale is not known.
+        The pixel scale is not known.
     """
     if values and not pixel_scale > 0:
         name, value = next(iter(values.items()))
@@ -62,38 +64,38 @@ def in_pixels(values: Mapping[str, Any], pixel_scale: float) -> dict[str, Any]:
             " known"
         )
 
-    def turned(value: Any) -> Any:
+    def converted(value: Any) -> Any:
         if isinstance(value, (list, tuple)):
-            return [turned(part) for part in value]
+            return [converted(part) for part in value]
         return value.to_value("arcsec") / pixel_scale if _angular(value) else value
 
-    return {name: turned(value) for name, value in values.items()}
+    return {name: converted(value) for name, value in values.items()}
 
 
-def explained(function: Callable) -> Callable:
+def explained(function: F) -> F:
     """Show the fields of `Settings` in the signature and the docstring of a function.
 
     Parameters
     ----------
     function : callable
-        Takes ``**overrides``, the last of the parameters in its docstring.
+        Function with ``**overrides``, the last of the parameters in its docstring.
 
     Returns
     -------
     callable
-        The same, so that help and completion know the names.
+        The same function, whose help and completion now list the names.
     """
     signature = inspect.signature(function)
     shown = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
     for item in fields_of():
         one = inspect.Parameter(item.name, inspect.Parameter.KEYWORD_ONLY, default=item.default)
         shown.append(one.replace(annotation=item.type))
-    function.__signature__ = signature.replace(parameters=shown)
+    function.__signature__ = signature.replace(parameters=shown)  # type: ignore[attr-defined]
     text = inspect.getdoc(function)
     if text is None:  # python -OO
         return function
     before, _, after = text.partition("**overrides\n")
-    own, _, after = after.partition("\n\n")
+    after = after.partition("\n\n")[2]
     function.__doc__ = f"{before}{_described()}\n\n{after}"
     return function
 

@@ -1,4 +1,4 @@
-"""The parameter files that come with the package, one for each observing mode."""
+"""Parameter files that come with the package, one per observing mode."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ __all__ = ["parameters"]
 
 
 def parameters(mode: str) -> Path:
-    """Find the parameter file of an observing mode.
+    """Return the path of the parameter file of an observing mode.
 
-    It goes to `strun` in the place of the step's name, to ``TSOPhotometryStep.call`` as
-    ``config_file``, or to a pipeline as ``steps.tso_photometry.config_file``.
+    `strun` takes it in place of the step's name, ``TSOPhotometryStep.call`` as ``config_file``, and
+    a pipeline as ``steps.tso_photometry.config_file``.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def parameters(mode: str) -> Path:
     Raises
     ------
     ValueError
-        There is none of that name.
+        There is no mode of that name.
     """
     folder = Path(str(files("tso_level3"))) / "config" / "pars"
     known = {path.stem: path for path in sorted(folder.glob("*.asdf"))}

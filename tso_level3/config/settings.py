@@ -1,4 +1,4 @@
-"""Every parameter of the package, once: name, default, unit, bounds, help.
+"""Parameters of the package: name, default, unit, bounds, help.
 
 The specification of the stpipe step, the command line, the parameter files, the table in
 ``spec/parameters.md`` and the overrides of `tso_level3.measure` are all made from `Settings`.
@@ -234,7 +234,7 @@ class Settings:
         dq_mask(self.dq_bits)
 
     def as_dict(self) -> dict[str, Any]:
-        """Give the settings as plain values that any file format can hold.
+        """Return the settings as plain values that any file format can hold.
 
         Returns
         -------
@@ -269,7 +269,7 @@ class Settings:
         return dataclasses.replace(self, **overrides)
 
 
-def fields_of() -> tuple[dataclasses.Field, ...]:
+def fields_of() -> tuple[dataclasses.Field[Any], ...]:
     """List the parameters.
 
     Returns
@@ -280,13 +280,13 @@ def fields_of() -> tuple[dataclasses.Field, ...]:
     return dataclasses.fields(Settings)
 
 
-def from_strings(values: Mapping[str, object]) -> Settings:
-    """Make settings from what a step, a command line or a file holds.
+def from_strings(values: Mapping[str, Any]) -> Settings:
+    """Make settings from the values of a step, a command line or a file.
 
     Parameters
     ----------
     values : mapping
-        Name to value; values may be text. Names that are not parameters are left out.
+        Name to value; values may be text. Names that are not parameters are ignored.
 
     Returns
     -------
@@ -296,24 +296,25 @@ def from_strings(values: Mapping[str, object]) -> Settings:
     Raises
     ------
     ValueError
-        A value is out of bounds or cannot be understood.
+        A value is out of bounds or cannot be converted.
     """
     known = {item.name for item in fields_of()}
     return Settings(**{name: value for name, value in values.items() if name in known})
 
 
 def spec_text() -> str:
-    """Write the parameters as a specification that stpipe understands.
+    """Write the parameters as a specification for stpipe.
 
     Returns
     -------
     str
-        One line a parameter. Lists are taken as text and understood by `Settings`, so that
+        One line per parameter. Lists are passed as text and converted by `Settings`, so that
         ``--radii=3`` and ``--radii=3,4`` both work.
     """
     lines = []
     for item in fields_of():
-        kind, default = item.metadata["kind"], item.default
+        kind: str = item.metadata["kind"]
+        default: Any = item.default
         form = {"bool": "boolean", "int": "integer", "float": "float"}.get(kind, "string")
         bounds = ""
         if kind in ("floats", "strs", "conditions", "size"):

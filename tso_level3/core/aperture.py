@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tso_level3.utils.cache import Kept
+from tso_level3.utils.cache import SizedCache
 
 __all__ = ["MovingApertures", "overlap", "overlap_each", "overlap_pixels"]
 
@@ -137,7 +137,7 @@ class MovingApertures:
     columns: np.ndarray
     rows: np.ndarray
     radii: np.ndarray
-    _kept: Kept = field(default_factory=Kept, init=False)
+    _kept: SizedCache = field(default_factory=SizedCache, init=False)
 
     #: Side of a cell of the grid of centres [pix].
     CELL = 0.25

@@ -18,6 +18,9 @@ from tso_level3.core.template import Bad
 from tso_level3.datatypes import Pixels
 from tso_level3.flags import Flag
 
+# Terms of the template that are its second derivatives.
+_WIDTHS = slice(3, 6)
+
 __all__ = ["gather", "marked", "measure"]
 
 # Shifts [pix], and relative changes of the width, up to which the first order is a good start.
@@ -221,7 +224,7 @@ def _numbers(
         psf=psf,
         psf_err=psf_err,
         psf_chi2=psf_chi2,
-        components=repaired.residuals[:, :n_fit] @ plan.components.T,
+        components=_components(repaired, plan),
         directions=_directions(repaired.residuals[:, :n_fit], plan),
         center=center,
         sums=sums.sums + known * sums.areas,
@@ -236,6 +239,17 @@ def _numbers(
             array[:] = np.nan
         flags |= np.uint32(Flag.NO_ERROR)
     return _without(out, empty)
+
+
+def _components(repaired: Repaired, plan: Plan) -> np.ndarray:
+    """Project the normalised images on the eigenimages: residuals, and changes of width."""
+    fit, basis = repaired.fit, plan.eigenimages.T
+    widths = plan.template.node((0, 0)).terms[_WIDTHS, : len(basis)] @ basis
+    out = repaired.residuals[:, : len(basis)] @ basis + fit.coefficients[:, _WIDTHS] @ widths
+    with np.errstate(invalid="ignore", divide="ignore"):
+        out /= fit.flux[:, None]
+    out[~fit.ok] = np.nan
+    return out
 
 
 def _directions(residuals: np.ndarray, plan: Plan) -> np.ndarray:

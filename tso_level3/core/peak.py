@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tso_level3.utils.cache import Kept
+from tso_level3.utils.cache import SizedCache
 
 __all__ = ["Correlator", "Peaks", "node_of"]
 
@@ -86,7 +86,7 @@ class Correlator:
     columns: np.ndarray
     rows: np.ndarray
     good: np.ndarray
-    _kept: Kept = field(default_factory=Kept, init=False)
+    _kept: SizedCache = field(default_factory=SizedCache, init=False)
 
     def functionals(self, node: tuple[int, int]) -> np.ndarray:
         """Make the weights of the Taylor coefficients about a node.

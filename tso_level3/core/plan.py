@@ -254,6 +254,9 @@ class Plan:
         Functionals whose product with residuals gives the principal components.
     directions : ndarray, (n_directions, n_fit), or None
         The same for the shapes along which events are looked for.
+    eigenimages : ndarray, (m, n_fit)
+        Functionals whose product with normalised images gives their principal components, flux,
+        motion and constant taken out.
     fill : bool
         Whether missing pixels are filled.
     outlier_sigma : float
@@ -288,6 +291,7 @@ class Plan:
     gauss_start: np.ndarray
     gauss_response: np.ndarray
     components: np.ndarray
+    eigenimages: np.ndarray
     fill: bool
     outlier_sigma: float
     flicker: str = "none"
@@ -327,8 +331,10 @@ class Measurement:
         x, y, flux.
     psf_chi2 : ndarray, (n,)
         Reduced chi-square.
-    components, directions : ndarray, (n, n_components) and (n, n_directions)
-        Projections of the residuals; those on the directions in single precision.
+    components : ndarray, (n, m)
+        Projections of the normalised image on the eigenimages.
+    directions : ndarray, (n, n_directions)
+        Projections of the residuals, in single precision.
     center : ndarray, (n, 2)
         x, y of the apertures.
     sums, areas : ndarray, (n, n_radii)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tso_level3.core.surface import Surface
-from tso_level3.utils.cache import Kept
+from tso_level3.utils.cache import SizedCache
 
 __all__ = ["ShiftedImage", "without_noise"]
 
@@ -48,8 +48,10 @@ class ShiftedImage:
     y: float
     flux: float
     rest: np.ndarray | None = None
-    _kept: Kept = field(default_factory=Kept, init=False)
-    _moves: Kept = field(default_factory=lambda: Kept(8_000_000, luggage=0), init=False)
+    _kept: SizedCache = field(default_factory=SizedCache, init=False)
+    _moves: SizedCache = field(
+        default_factory=lambda: SizedCache(8_000_000, pickled_bytes=0), init=False
+    )
 
     def at(
         self, sx: float, sy: float, nx: int, ny: int, pixels: tuple[np.ndarray, np.ndarray]

@@ -16,7 +16,7 @@ import numpy as np
 from tso_level3.core.bad import Bad
 from tso_level3.core.peak import STEP, node_of
 from tso_level3.core.shift import ShiftedImage
-from tso_level3.utils.cache import Kept
+from tso_level3.utils.cache import SizedCache
 
 __all__ = ["TURNS", "Bad", "Fit", "Node", "Template", "fit_frames"]
 
@@ -89,7 +89,7 @@ class Template:
     constant: bool = True
     response: np.ndarray | None = None
     lost: bool = False
-    _kept: Kept = field(default_factory=Kept, init=False)
+    _kept: SizedCache = field(default_factory=SizedCache, init=False)
 
     @property
     def n_terms(self) -> int:

@@ -13,7 +13,6 @@ from tso_level3.core.nonnegative import nonnegative
 from tso_level3.core.plan import Noise
 
 __all__ = [
-    "column_median",
     "from_errors",
     "from_parts",
     "with_changes",
@@ -31,36 +30,6 @@ _DEPARTS = 4.0
 _OFTEN = 0.015
 _TIMES = 3
 _ISOLATED = 10
-# Values that are worked on together: copies of a whole sample would fill the memory.
-_BLOCK = 250_000
-
-
-def column_median(values: np.ndarray) -> np.ndarray:
-    """Compute the median of each column's finite values.
-
-    Parameters
-    ----------
-    values : ndarray, (n, k)
-        Values; NaN for missing ones.
-
-    Returns
-    -------
-    ndarray, (k,)
-        Medians; NaN for a column that has none.
-    """
-    n, k = values.shape
-    out = np.full(k, np.nan)
-    step = max(1, _BLOCK // max(n, 1))
-    for first in range(0, k if n else 0, step):
-        # Sorted along contiguous rows: several times as quick as `numpy.median`. NaN comes last.
-        rows = np.array(values[:, first : first + step].T, dtype=float, order="C")
-        rows.sort(axis=1)
-        count = n - np.isnan(rows).sum(axis=1)
-        low, high = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, n - 1)
-        each = np.arange(len(rows))
-        middle = 0.5 * (rows[each, low] + rows[each, high])
-        out[first : first + step] = np.where(count > 0, middle, np.nan)
-    return out
 
 
 def _noise(star: np.ndarray, rest: np.ndarray, read: np.ndarray, known: bool) -> Noise:

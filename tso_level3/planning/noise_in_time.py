@@ -11,8 +11,7 @@ import numpy as np
 
 from tso_level3.core.nonnegative import nonnegative
 from tso_level3.core.plan import Noise
-from tso_level3.planning.noise import column_median
-from tso_level3.utils.stats import MAD
+from tso_level3.utils.stats import column_median, mad_std
 
 __all__ = ["from_frames"]
 
@@ -102,7 +101,7 @@ def _between_neighbours(
     away = image[middle] - 0.5 * (image[left] + image[right])
     away = away[known & np.isfinite(away)]
     if away.size > _ENOUGH_PIXELS:
-        return float(MAD * np.median(np.abs(away)) / np.sqrt(1.5))
+        return float(mad_std(away, center=0.0) / np.sqrt(1.5))
     values = image[ring][np.isfinite(image[ring])]
     return float(values.std()) if values.size > 1 else 1.0
 

@@ -17,7 +17,7 @@ import numpy as np
 from scipy import ndimage
 
 from tso_level3.core.shift import without_noise
-from tso_level3.utils.stats import MAD
+from tso_level3.utils.stats import column_median, mad_std
 
 __all__ = ["Pattern", "find_pattern", "suspect"]
 
@@ -254,23 +254,19 @@ def _around(values: np.ndarray) -> np.ndarray:
     near = np.stack(
         [padded[b : b + ny, a : a + nx] for b in range(3) for a in range(3) if (a, b) != (1, 1)]
     ).reshape(8, -1)
-    near.sort(axis=0)
-    count = np.isfinite(near).sum(axis=0)
-    each = np.arange(near.shape[1])
-    low, high = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, 7)
-    middle = 0.5 * (near[low, each] + near[high, each])
+    middle = column_median(near)
     usual = np.median(values[np.isfinite(values)]) if np.isfinite(values).any() else 0.0
-    return np.where(count > 0, middle, usual).reshape(values.shape)
+    return np.where(np.isfinite(middle), middle, usual).reshape(values.shape)
 
 
 def _sizes(away: np.ndarray, bright: np.ndarray, use: np.ndarray) -> tuple[float, float]:
     """Standard deviation of departures outside the star, and relative error of the kernel in it."""
     light = bright[use]
     faint = use & (bright <= np.median(light))
-    total = MAD * float(np.median(np.abs(away[faint])))
+    total = mad_std(away[faint], center=0.0)
     inside = use & _core(bright, total)
     if inside.sum() < _ENOUGH:
         return total, _KERNEL_ERROR
     # A defect in the star is no error of the kernel.
-    error = MAD * float(np.median(np.abs(away[inside]) / bright[inside]))
+    error = mad_std(away[inside] / bright[inside], center=0.0)
     return total, max(error, _LEAST_ERROR)

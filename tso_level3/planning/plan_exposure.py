@@ -23,13 +23,13 @@ from tso_level3.planning.acquisition import (
     search_radius,
 )
 from tso_level3.planning.geometry import fit_box, geometry_of
-from tso_level3.planning.noise import column_median
 from tso_level3.planning.primary_aperture import wish_of, with_aperture_of
 from tso_level3.planning.row_noise_choice import rows_differ
 from tso_level3.planning.sampling import draw, load_frames, spread
 from tso_level3.planning.settle import Sample, settle
 from tso_level3.quality.choice import Wish
 from tso_level3.utils.progress import showing
+from tso_level3.utils.stats import column_median
 from tso_level3.utils.threads import one_thread
 
 __all__ = ["first_look"]

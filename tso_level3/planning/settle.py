@@ -22,7 +22,8 @@ from tso_level3.flags import Flag, dq_mask
 from tso_level3.planning.empirical import empirical_kernel
 from tso_level3.planning.geometry import Geometry
 from tso_level3.planning.row_noise_choice import with_flicker
-from tso_level3.planning.template_builder import FEW, TemplateBuilder, unclipped
+from tso_level3.planning.template_builder import FEW, TemplateBuilder
+from tso_level3.utils.stats import unclipped
 
 __all__ = ["Sample", "settle"]
 
@@ -129,7 +130,11 @@ def settle(sample: Sample, settings: Settings, *, empirical: bool = False) -> Pl
         builder = TemplateBuilder(sample, settings, values, bad, dead, taken)
         template, noise = builder.build()
         plan = _assemble(sample, settings, template, noise, dead, builder, empirical)
-        plan = dataclasses.replace(plan, components=builder.components(template, noise))
+        plan = dataclasses.replace(
+            plan,
+            components=builder.components(template, noise),
+            eigenimages=builder.eigenimages(template, noise),
+        )
         # Its residuals are as large as the sample.
         del builder
         return _centered(plan, sample, settings)
@@ -221,6 +226,7 @@ def _assemble(
         gauss_start=gauss,
         gauss_response=slopes,
         components=np.zeros((0, n_fit)),
+        eigenimages=np.zeros((0, n_fit)),
         fill=settings.fill,
         outlier_sigma=settings.outlier_sigma if len(builder.values) >= FEW else 0.0,
         unit=sample.unit,

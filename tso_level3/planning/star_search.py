@@ -7,7 +7,7 @@ import numpy as np
 from scipy import special
 
 from tso_level3.planning.correlation import Surface, climb, correlation_surface, span
-from tso_level3.utils.stats import median, robust
+from tso_level3.utils.stats import mad_std, median
 
 __all__ = ["NOWHERE", "Peak", "acquire", "summits", "weight"]
 
@@ -205,7 +205,7 @@ def _summits(
     heights = surface.height[allowed & np.isfinite(surface.value)]
     if not heights.size:
         return []
-    middle, spread = median(heights), robust(heights)
+    middle, spread = median(heights), mad_std(heights)
     noise = _pixel_noise(image, good)
 
     def fitted(x: float, y: float, value: float, over: float) -> Peak:
@@ -245,7 +245,7 @@ def _pixel_noise(image: np.ndarray, good: np.ndarray) -> float:
     """Noise of a pixel, from the differences of neighbours."""
     pairs = good[:, 1:] & good[:, :-1]
     differences = (image[:, 1:] - image[:, :-1])[pairs]
-    return robust(differences) / np.sqrt(2.0) if differences.size >= 3 else 0.0
+    return mad_std(differences) / np.sqrt(2.0) if differences.size >= 3 else 0.0
 
 
 def _allowed(

@@ -19,15 +19,15 @@ from tso_level3.planning.empirical import fill_missing
 from tso_level3.planning.noise_in_time import from_frames
 from tso_level3.planning.pattern import find_pattern, suspect
 from tso_level3.planning.zero_point import Place, place_kernel
-from tso_level3.utils.stats import MAD
+from tso_level3.utils.stats import MAD, column_median, unclipped
 
-__all__ = ["TemplateBuilder", "unclipped"]
+__all__ = ["TemplateBuilder"]
 
 log = logging.getLogger(__name__)
 
 #: Fewer frames than this have no outliers in time and no scatter to learn from.
 FEW = 5
-_N_COMPONENTS = 5
+_N_COMPONENTS, _N_EIGENIMAGES = 5, 16
 # Below this width [pix] a pixel grid does not hold the image: only the kernel can move it.
 _UNDERSAMPLED = 2.0
 # Frames that the scatter in time of a pixel is taken from: its error is 8 %.
@@ -95,13 +95,13 @@ class TemplateBuilder:
         if rings:
             return rings[0][~self.dead[rings[0]]]
         # Without an annulus the faintest tenth of the used pixels shows the level.
-        mean = noise_model.column_median(self.values)
+        mean = column_median(self.values)
         order = np.argsort(np.where(np.isfinite(mean), mean, np.inf))
         return order[: max(len(order) // 10, 1)]
 
     def build(self) -> tuple[Template, Noise]:
         """Build template and noise."""
-        mean = noise_model.column_median(self.values)
+        mean = column_median(self.values)
         self.level = self._level(mean) if self.constant else 0.0
         image = mean - self.level
         shifts = None
@@ -243,7 +243,7 @@ class TemplateBuilder:
                 moved = star(STEP * key[0], STEP * key[1])
                 light += moved * (len(rows) / len(left))
                 left[rows] -= moved.reshape(-1)[layout.index]
-            rest = noise_model.column_median(left)
+            rest = column_median(left)
         out = np.full(box.shape, np.nan)
         out.reshape(-1)[layout.index] = np.where(self.dead, np.nan, rest)
         return out, light
@@ -448,7 +448,7 @@ class TemplateBuilder:
         shift = np.rint(shifts).astype(int)
         middle = np.concatenate(
             [
-                noise_model.column_median(self._moved_back(self.values, shift, part) - self.level)
+                column_median(self._moved_back(self.values, shift, part) - self.level)
                 for part in _columns(self.values)
             ]
         )
@@ -475,6 +475,30 @@ class TemplateBuilder:
         strongest = np.abs(right).argmax(axis=1)
         right *= np.sign(right[np.arange(count), strongest])[:, None]
         return right / sigma
+
+    def eigenimages(self, template: Template, noise: Noise) -> np.ndarray:
+        """Find the principal components of the normalised images, without flux and motion.
+
+        The template's terms of width are among them: most slow changes are changes of width. They
+        are functionals of the pixels, in standard errors, so that bright pixels weigh no more, and
+        the sky no less, than what they say.
+        """
+        n_fit, fit = self.layout.n_fit, self.fit
+        rows = np.flatnonzero(fit.ok)
+        count = min(_N_EIGENIMAGES, len(rows) // 8)
+        if count == 0:
+            return np.zeros((0, n_fit))
+        alive = np.where(self.dead[:n_fit], 0.0, 1.0 / np.sqrt(noise.total[:n_fit]))
+        terms = template.node((0, 0)).terms[:, :n_fit]
+        images = np.nan_to_num(self.residuals[rows, :n_fit])
+        images += fit.coefficients[rows, 3:6] @ terms[3:6]
+        images *= alive / fit.flux[rows, None]
+        known, _ = np.linalg.qr(np.stack([*(terms[:3] * alive), alive], axis=1))
+        images -= (images @ known) @ known.T
+        images -= images.mean(axis=0)
+        values, left = np.linalg.eigh(images @ images.T)
+        right = left[:, np.argsort(values)[::-1][:count]].T @ images
+        return np.linalg.qr(right.T)[0].T * alive
 
 
 def _sky_of(noise: Noise, star: np.ndarray) -> float:
@@ -507,32 +531,5 @@ def _scatter(residuals: np.ndarray) -> np.ndarray:
     rows = rows[np.unique(np.concatenate([taken, len(rows) - 1 - taken]))]
     out = np.full(residuals.shape[1], np.nan)
     for part in _columns(residuals) if len(rows) else ():
-        out[part] = MAD * noise_model.column_median(np.abs(residuals[rows, part]))
+        out[part] = MAD * column_median(np.abs(residuals[rows, part]))
     return out
-
-
-def unclipped(values: np.ndarray, sigma: float) -> np.ndarray:
-    """Mark the values that stay when those far from the median are clipped.
-
-    Parameters
-    ----------
-    values : ndarray, (n,)
-        Values; those that are not finite do not stay.
-    sigma : float
-        Limit in standard deviations of those that stay.
-
-    Returns
-    -------
-    ndarray, (n,), bool
-        True for those that stay.
-    """
-    keep = np.isfinite(values)
-    for _ in range(10):
-        if not keep.any():
-            return np.isfinite(values)
-        middle, spread = np.median(values[keep]), values[keep].std()
-        new = keep & (np.abs(values - middle) <= sigma * spread)
-        if (new == keep).all() or not new.any():
-            break
-        keep = new
-    return keep

@@ -163,7 +163,7 @@ class ProductView:
         order: int = 1,
         window: Sequence[float] | None = None,
         radius: float | None = None,
-        components: bool = False,
+        components: bool | int | str = False,
         **others: Any,
     ) -> Detrended:
         """Take out of a light curve what follows the star's motion and a trend in time.
@@ -181,8 +181,9 @@ class ProductView:
             says that there is no transit.
         radius : float, optional
             One of `radii` [pix]; the quoted measurement where it is not given.
-        components : bool
-            Whether the projections on the leading principal components are vectors too.
+        components : bool, int or str
+            Whether the changes of the star's image (the column ``components``) are vectors too:
+            all, the first so many, or, by ``auto``, those that are slow beyond chance.
         **others
             Nothing: names that are not parameters are refused with the nearest one.
 
@@ -212,9 +213,9 @@ class ProductView:
             if name not in known:
                 raise ValueError(f"vectors: {name!r} found, expected columns: {', '.join(known)}")
             named[name] = np.asarray(self.light_curve[name], dtype=float)
-        if components:
-            values = np.asarray(self.light_curve["components"], dtype=float)
-            named |= {f"component_{k + 1}": values[:, k] for k in range(values.shape[1])}
+        values = np.asarray(self.light_curve["components"], dtype=float)
+        count = _count_of(components, values.shape[1], self.meta.tso_level3)
+        named |= {f"component_{k + 1}": values[:, k] for k in range(count)}
         time = self._time
         if window is None:
             window = transit_of(self)
@@ -234,6 +235,19 @@ class ProductView:
         """Times of the rows, or their integration numbers where no times are known."""
         name = "time" if self.time_scale in TIME_SCALES else "integration"
         return np.asarray(self.light_curve[name], dtype=float)
+
+
+def _count_of(components: bool | int | str, most: int, made: Any) -> int:
+    """Tell how many components are asked for."""
+    if isinstance(components, bool):
+        return most if components else 0
+    if components == "auto":
+        return int(dict(made.instance).get("components", {}).get("significant", 0))
+    if isinstance(components, int | np.integer) and 0 <= components <= most:
+        return int(components)
+    raise ValueError(
+        f"components: {components!r} found, expected true, false, auto or a number up to {most}"
+    )
 
 
 def _properties(kind: type) -> list[str]:

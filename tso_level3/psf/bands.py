@@ -1,12 +1,30 @@
-"""Filters, weak lenses, pixel scales and detector constants of NIRCam and MIRI."""
+"""Optical set-ups of NIRCam and MIRI: bands, weak lenses, detector orientation and blur."""
 
 from typing import NamedTuple
 
 import numpy as np
 
+from tso_level3.config.instruments import (
+    DETECTOR_SCALES,
+    PIXEL_SCALES,
+    WEAK_LENSES,
+    detector_name,
+)
 from tso_level3.psf.optics import Blur
 
-# half-power edges in um
+__all__ = [
+    "JITTER",
+    "Band",
+    "blur",
+    "detector_name",
+    "mean_scale",
+    "resolve",
+    "rotation",
+    "scales",
+    "scattering",
+]
+
+# Half-power edges in um.
 _NIRCAM = {
     "F070W": (0.623, 0.781), "F090W": (0.795, 1.005), "F115W": (1.014, 1.281),
     "F140M": (1.332, 1.479), "F150W": (1.332, 1.668), "F162M": (1.542, 1.713),
@@ -27,33 +45,11 @@ _MIRI = {
 }  # fmt: skip
 _BANDS = {"NIRCAM": _NIRCAM, "MIRI": _MIRI}
 
-# waves at 2.12 um; the sign is that of the computed image, seen on NRCA3
-_LENSES = {"WLP8": 8.03, "WLM8": -8.0, "WLP4": 4.0}
-# the +4 lens is bonded to a filter of its own, wider than F212N
+# The +4 lens is bonded to a filter of its own, wider than F212N.
 _LENS_BANDS = {"WLP4": ("F212N2", (2.096, 2.145))}
 _OPEN = {"", "CLEAR", "NONE", "N/A", "ANY", "IMAGING"}
 
-# arcsec per pixel along x, y, as the apertures are defined in flight; where a detector's
-# own is not listed, that of its channel
-_SCALES = {
-    "NIRCAM_SHORT": (0.0312, 0.0312),
-    "NIRCAM_LONG": (0.0629, 0.0629),
-    "MIRI": (0.1109, 0.1109),
-}
-_DETECTOR_SCALES = {
-    "NRCA1": (0.031133, 0.031319),
-    "NRCA2": (0.030727, 0.030828),
-    "NRCA3": (0.031277, 0.031453),
-    "NRCA4": (0.030866, 0.030955),
-    "NRCA5": (0.062755, 0.063059),
-    "NRCB1": (0.030699, 0.030794),
-    "NRCB2": (0.031106, 0.031287),
-    "NRCB3": (0.030830, 0.030917),
-    "NRCB4": (0.031239, 0.031416),
-    "NRCB5": (0.062854, 0.063149),
-    "MIRIMAGE": (0.110495, 0.111339),
-}
-# degrees from V3 to the detector's y axis
+# Degrees from V3 to the detector's y axis.
 _V3_ANGLES = {
     "NRCA1": -0.55, "NRCA2": -0.20, "NRCA3": 0.28, "NRCA4": 0.10, "NRCA5": -0.06,
     "NRCB1": 0.35, "NRCB2": 0.85, "NRCB3": -0.45, "NRCB4": -0.34, "NRCB5": 0.02,
@@ -105,11 +101,10 @@ class Band(NamedTuple):
         return 0.5 * (self.low + self.high)
 
     def samples(self) -> tuple[np.ndarray, np.ndarray]:
-        """Wavelengths in metres and photon weights.
+        """Sample the band: wavelengths in metres, and photon weights.
 
-        Five samples, more where the band is wider than a quarter of its wavelength.  The
-        weights are those of the long-wavelength side of a star's spectrum, counted in
-        photons.
+        Five samples, more where the band is wider than a quarter of its wavelength. The weights
+        are those of the Rayleigh-Jeans side of a star's spectrum, in photons.
         """
         n = max(5, int(np.ceil(20.0 * (self.high - self.low) / self.middle)))
         wavelengths = self.low + (self.high - self.low) * (np.arange(n) + 0.5) / n
@@ -118,12 +113,6 @@ class Band(NamedTuple):
 
 def _token(value: str | None) -> str:
     return "" if value is None else str(value).strip().upper()
-
-
-def detector_name(name: str | None) -> str:
-    """One name for each detector: NRCALONG is NRCA5, MIRIM is MIRIMAGE; empty for None."""
-    key = _token(name)
-    return "MIRIMAGE" if key == "MIRIM" else key.replace("LONG", "5")
 
 
 def resolve(instrument: str | None, filter: str | None, pupil: str | None = None) -> Band:
@@ -154,11 +143,12 @@ def resolve(instrument: str | None, filter: str | None, pupil: str | None = None
         )
     found: list[tuple[str, tuple[float, float]]] = []
     waves, lenses = 0.0, []
+    weak_lenses = WEAK_LENSES if name == "NIRCAM" else {}
     for keyword, value in (("filter", _token(filter)), ("pupil", _token(pupil))):
         if value in _OPEN:
             continue
-        if name == "NIRCAM" and value in _LENSES:
-            waves += _LENSES[value]
+        if value in weak_lenses:
+            waves += weak_lenses[value]
             lenses.append(value)
             if value in _LENS_BANDS:
                 found.append(_LENS_BANDS[value])
@@ -167,7 +157,7 @@ def resolve(instrument: str | None, filter: str | None, pupil: str | None = None
         else:
             raise ValueError(
                 f"{keyword} is {value!r}; a kernel can be computed for {name} imaging with "
-                f"{', '.join(bands)}" + (f" and {', '.join(_LENSES)}" if name == "NIRCAM" else "")
+                f"{', '.join(bands)}" + (f" and {', '.join(weak_lenses)}" if weak_lenses else "")
             )
     if not found:
         raise ValueError(
@@ -181,37 +171,43 @@ def resolve(instrument: str | None, filter: str | None, pupil: str | None = None
 
 
 def scales(channel: str, detector: str | None = None) -> tuple[float, float]:
-    """Pixel scales along x and y in arcsec.
+    """Return the pixel scales along x and y in arcsec.
 
     Parameters
     ----------
     channel : str
         ``Band.channel``.
     detector : str, optional
-        Detector, such as ``NRCA3`` or ``NRCALONG``.
+        Detector, such as ``NRCA3`` or ``NRCALONG``; None or unknown: the channel's nominal scale.
 
     Returns
     -------
     tuple of float
         x and y, arcsec per pixel.
     """
-    return _DETECTOR_SCALES.get(detector_name(detector), _SCALES[channel])
+    nominal = PIXEL_SCALES[channel]
+    return DETECTOR_SCALES.get(detector_name(detector), (nominal, nominal))
+
+
+def mean_scale(channel: str, detector: str | None = None) -> float:
+    """Return the mean of the pixel scales along x and y in arcsec, see `scales`."""
+    return 0.5 * sum(scales(channel, detector))
 
 
 def rotation(instrument: str, detector: str | None = None) -> float:
-    """Turn of the pupil on a detector, degrees counter-clockwise in the image.
+    """Return the rotation of the pupil on a detector, degrees counter-clockwise in the image.
 
     Parameters
     ----------
     instrument : str
         ``NIRCAM`` or ``MIRI``.
     detector : str, optional
-        Detector; None or unknown: no turn for NIRCam.
+        Detector; None or unknown: 0 for NIRCam.
 
     Returns
     -------
     float
-        To be handed to the functions of `tso_level3.psf.pupil`.
+        The ``rotation`` of the functions in `tso_level3.psf.pupil`.
     """
     if _token(instrument) == "MIRI":
         return -4.83
@@ -219,15 +215,15 @@ def rotation(instrument: str, detector: str | None = None) -> float:
 
 
 def scattering(band: Band) -> float:
-    """Brightness of the cross of scattered light in a band, see `optics.scatter`; 0 without one."""
+    """Return the brightness of MIRI's scattered cross in a band (`optics.scatter`), or 0."""
     return _CROSS.get(band.name, 0.0) if band.instrument == "MIRI" else 0.0
 
 
 def blur(channel: str, scale: float) -> Blur:
-    """Detector blur of a channel for a pixel of ``scale`` arcsec.
+    """Return the detector blur of a channel for a pixel of ``scale`` arcsec.
 
-    MIRI's coupling of neighbours is that of report JWST-STScI-002925, across the corners too,
-    as the difference of the first and the last image of STPSF's file shows it.
+    MIRI's interpixel capacitance is that of report JWST-STScI-002925, corners included; it
+    reproduces the difference of the first and the last image of STPSF's file.
     """
     diffusion, ipc_x, ipc_y, corner = {
         "NIRCAM_SHORT": (0.0062, 0.0060, 0.0060, 0.0),

@@ -1,30 +1,43 @@
-"""Kernels: what a star of unit flux puts into the pixels around it.
+"""Kernels: the image of a star of unit flux, sampled, Gaussian or computed for a JWST set-up.
 
-Two classes with one interface: `Kernel` holds samples, `GaussianKernel` (from
-`tso_level3.psf.analytic`, and found here too) a formula.
+`Kernel` holds samples and `GaussianKernel` a formula; both are a
+`tso_level3.datatypes.KernelLike`.
 """
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache, partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from tso_level3.psf import bands, optics, spline
+from tso_level3.datatypes import KernelLike
+from tso_level3.psf import bands, optics
 from tso_level3.psf import pupil as _pupil
 from tso_level3.psf import wavefront as _wavefront
-from tso_level3.psf.analytic import GaussianKernel, Renders
+from tso_level3.psf.analytic import GaussianKernel, KernelBase
+from tso_level3.psf.spline import ImageSpline
+
+__all__ = [
+    "GaussianKernel",
+    "Kernel",
+    "choose_kernel",
+    "fwhm",
+    "jwst_kernel",
+    "known",
+    "nominal_waves",
+    "pixel_scale",
+]
 
 log = logging.getLogger(__name__)
 
 _MARGIN = 3
-# a pixel of this side leaves out the rest of the detector too
-_UNDETECTED = -1.0
+_FWHM = 2.354820045
 
 
 @dataclass(frozen=True, eq=False)
-class Kernel(Renders):
+class Kernel(KernelBase):
     """A sampled kernel.
 
     Attributes
@@ -52,7 +65,7 @@ class Kernel(Renders):
     oversample: int
     center: tuple[float, float]
     kind: str
-    description: dict = field(default_factory=dict)
+    description: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         image = np.ascontiguousarray(self.image, dtype=np.float64)
@@ -82,20 +95,24 @@ class Kernel(Renders):
         ):  # fmt: skip
             object.__setattr__(self, name, value)
 
-    def __getstate__(self) -> dict:
-        # coefficients are quicker made again than sent
-        return {name: value for name, value in self.__dict__.items() if name != "_coefficients"}
+    def __getstate__(self) -> dict[str, Any]:
+        # The spline is computed faster than it is sent.
+        return {name: value for name, value in self.__dict__.items() if name != "_spline"}
 
-    def __setstate__(self, state: dict) -> None:
+    def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.image.flags.writeable = False
+
+    @cached_property
+    def _spline(self) -> ImageSpline:
+        return ImageSpline(self.image)
 
     @property
     def half_width(self) -> float:
         """Detector pixels from the star to the nearest edge of the support."""
         my, mx = self.image.shape
         x, y = self.center
-        return min(x, mx - 1 - x, y, my - 1 - y) / self.oversample
+        return float(min(x, mx - 1 - x, y, my - 1 - y)) / self.oversample
 
     @property
     def enclosed(self) -> float:
@@ -107,35 +124,20 @@ class Kernel(Renders):
         """Support in detector pixels from the star: left, right, below, above."""
         my, mx = self.image.shape
         x, y = self.center
-        return tuple(edge / self.oversample for edge in (-x, mx - 1 - x, -y, my - 1 - y))
+        left, right, below, above = (
+            edge / self.oversample for edge in (-x, mx - 1 - x, -y, my - 1 - y)
+        )
+        return left, right, below, above
 
     def evaluate(self, u: np.ndarray, v: np.ndarray, nu: int = 0, nv: int = 0) -> np.ndarray:
-        """Kernel, or a derivative of it, on a grid of offsets.
-
-        Parameters
-        ----------
-        u, v : ndarray
-            (nx,) and (ny,) offsets along x and y from the star, in detector pixels.
-        nu, nv : int, optional
-            Order of the derivative along u and v, 0 to 4.
-
-        Returns
-        -------
-        ndarray
-            (ny, nx); zero outside the support.
-        """
-        coefficients = self.__dict__.get("_coefficients")
-        if coefficients is None:
-            coefficients = spline.coefficients(self.image)
-            object.__setattr__(self, "_coefficients", coefficients)
+        """Compute the kernel, or a derivative of it, on a grid of offsets (see `KernelBase`)."""
         x = self.center[0] + np.asarray(u, dtype=np.float64) * self.oversample
         y = self.center[1] + np.asarray(v, dtype=np.float64) * self.oversample
-        values = spline.grid(coefficients, x, y, nu, nv)
-        return values * float(self.oversample) ** (nu + nv)
+        return self._spline.grid(x, y, nu, nv) * float(self.oversample) ** (nu + nv)
 
 
 def known(instrument: str | None, filter: str | None, pupil: str | None = None) -> bool:
-    """Whether `jwst_kernel` can compute this set-up."""
+    """Return whether `jwst_kernel` can compute this set-up."""
     try:
         bands.resolve(instrument, filter, pupil)
     except ValueError:
@@ -144,7 +146,7 @@ def known(instrument: str | None, filter: str | None, pupil: str | None = None) 
 
 
 def nominal_waves(instrument: str, filter: str, pupil: str | None = None) -> float:
-    """Nominal defocus in waves of 2.12 um of a set-up, 0 in focus.
+    """Return the nominal defocus of a set-up in waves of 2.12 um, 0 in focus.
 
     Parameters
     ----------
@@ -162,7 +164,7 @@ def nominal_waves(instrument: str, filter: str, pupil: str | None = None) -> flo
 def pixel_scale(
     instrument: str, filter: str, pupil: str | None = None, detector: str | None = None
 ) -> float:
-    """Pixel scale in arcsec, the mean of x and y.
+    """Return the pixel scale in arcsec, the mean of x and y.
 
     Parameters
     ----------
@@ -174,14 +176,13 @@ def pixel_scale(
     ValueError
         Where instrument or filter is not known.
     """
-    x, y = bands.scales(bands.resolve(instrument, filter, pupil).channel, detector)
-    return 0.5 * (x + y)
+    return bands.mean_scale(bands.resolve(instrument, filter, pupil).channel, detector)
 
 
 def jwst_kernel(
     *,
-    instrument: str,
-    filter: str,
+    instrument: str | None,
+    filter: str | None,
     pupil: str | None = None,
     detector: str | None = None,
     waves: float | None = None,
@@ -204,27 +205,26 @@ def jwst_kernel(
         Header values.
     waves : float, optional
         Defocus in waves of 2.12 um in place of the weak lens's nominal one.
-    opd : ndarray, optional
-        (NPUP, NPUP) wavefront error in metres to add, on the detector's pupil array, which
-        is turned by `bands.rotation`.
-        Kernels without one are kept in memory.
+    opd : ndarray, (NPUP, NPUP), optional
+        Wavefront error to add [m], on the detector's pupil array, which is turned by
+        `bands.rotation`. Kernels without one are cached.
     wavefront : str, optional
         ``instrument`` adds what is known of the instrument's own wavefront: NIRCam's focus at
-        each wavelength, and the Zernike terms of NRCA3 and NRCA5 (those of other detectors are
-        not known here; the description says so). ``none`` adds nothing.
+        each wavelength, and the Zernike terms of NRCA3 and NRCA5 (for other detectors the
+        description says that none are known). ``none`` adds nothing.
     zernikes : sequence of float, optional
-        Terms in metres (Noll's order, from piston on, as ``SIZERN1`` and so on in the headers
-        of STPSF) in place of the built-in ones; up to 100.
+        Terms [m] in place of the built-in ones, in Noll's order from piston on, as ``SIZERN1``
+        and so on in the headers of STPSF; up to 100.
     half_width : float, optional
-        Detector pixels from the star to the edge of the support; None: 40 in focus and
-        7.5 more for each wave of defocus.  It is cut where the sampled pupil's image would
-        repeat itself: at 119 pixels for F070W, 382 for F210M.
+        Distance from the star to the edge of the support [pix]; None: 40 in focus and 7.5 more
+        for each wave of defocus. It is cut where the image of the sampled pupil would repeat
+        itself: at 119 pixels for F070W, 382 for F210M.
     oversample : int, optional
-        Samples per pixel; None: 4 in focus, 2 (3 below 1.3 um) on weak lens.
+        Samples per pixel; None: 4 in focus, 2 (3 below 1.3 um) with a weak lens.
     box : float, optional
-        Side of the pixel that integrates the light; 0 leaves that out, for comparisons.
+        Side of the pixel that integrates the light; 0 leaves the integration out.
     detected : bool, optional
-        False leaves out all that the detector does: pixel, charge diffusion and coupling.
+        False leaves out everything that the detector does: pixel, charge diffusion and coupling.
 
     Returns
     -------
@@ -262,21 +262,23 @@ def jwst_kernel(
             f"zernikes holds {len(terms)} terms, {np.count_nonzero(~np.isfinite(terms))} of them "
             "not finite; expected up to 100 finite numbers of metres"
         )
-    box = float(box) if detected else _UNDETECTED
-    key = (band, detector, waves, half_width, int(oversample), box, (wavefront, terms))
+    setup = _Setup(
+        band, detector, waves, half_width, int(oversample), float(box) if detected else None,
+        wavefront, terms,
+    )  # fmt: skip
     if opd is None:
-        return _cached(*key)
+        return _cached(setup)
     opd = np.asarray(opd, dtype=np.float64)
     if opd.shape != (_pupil.NPUP, _pupil.NPUP) or not np.isfinite(opd).all():
         raise ValueError(
             f"opd has shape {opd.shape}, {np.count_nonzero(~np.isfinite(opd))} values not finite; "
             f"expected finite metres of shape ({_pupil.NPUP}, {_pupil.NPUP})"
         )
-    return _compute(*key, opd)
+    return _compute(setup, opd)
 
 
 def _within_period(band: bands.Band, detector: str | None, half_width: float) -> float:
-    """Half width, kept to where the sampled pupil's image does not begin to repeat itself."""
+    """Limit the half width to where the image of the sampled pupil does not repeat itself."""
     scale = np.deg2rad(max(bands.scales(band.channel, detector)) / 3600)
     most = np.floor(0.75 * _pupil.NPUP * band.low / (_pupil.SIDE * scale))
     if half_width > most:
@@ -284,37 +286,56 @@ def _within_period(band: bands.Band, detector: str | None, half_width: float) ->
     return float(min(half_width, most))
 
 
+class _Setup(NamedTuple):
+    """Checked arguments of `jwst_kernel` but the wavefront error; a box of None: no detector."""
+
+    band: bands.Band
+    detector: str | None
+    waves: float
+    half_width: float
+    oversample: int
+    box: float | None
+    wavefront: str
+    terms: tuple[float, ...] | None
+
+
 @lru_cache(maxsize=32)
-def _cached(*key: object) -> Kernel:
-    return _compute(*key, None)
+def _cached(setup: _Setup) -> Kernel:
+    return _compute(setup, None)
 
 
-def _compute(
-    band: bands.Band,
-    detector: str | None,
-    waves: float,
-    half_width: float,
-    oversample: int,
-    box: float,
-    chosen: tuple[str, tuple[float, ...] | None],
-    opd: np.ndarray | None,
-) -> Kernel:
-    # one scale for both axes, as the reference files want it and, by a little, a real image
-    scale = 0.5 * sum(bands.scales(band.channel, detector))
-    inner = int(np.ceil(half_width * oversample))
+def _compute(setup: _Setup, opd: np.ndarray | None) -> Kernel:
+    band, oversample = setup.band, setup.oversample
+    # One scale for both axes, as in the reference files and, nearly, in real images.
+    scale = bands.mean_scale(band.channel, setup.detector)
+    inner = int(np.ceil(setup.half_width * oversample))
     margin = _MARGIN * oversample
     offsets = np.arange(-inner - margin, inner + margin + 1) * np.deg2rad(1 / 3600) / oversample
-    rotation = bands.rotation(band.instrument, detector)
-    amplitude = _pupil.draw(rotation).amplitude
+    amplitude = _pupil.draw(bands.rotation(band.instrument, setup.detector)).amplitude
     wavelengths, weights = band.samples()
-    own, focus, source = _wavefront.of_setup(band, detector, wavelengths, *chosen)
-    cross = bands.scattering(band) if box != _UNDETECTED else 0.0
+    own, focus, source = _wavefront.of_setup(
+        band, setup.detector, wavelengths, setup.wavefront, setup.terms
+    )
+    lens = optics.defocus(setup.waves) if setup.waves else None
+    light = optics.propagate(
+        amplitude, _paths([own, opd, lens], focus), wavelengths, weights, offsets * scale,
+        offsets * scale,
+    )  # fmt: skip
+    cross = 0.0 if setup.box is None else bands.scattering(band)
+    if cross:
+        light = optics.scatter(light, oversample, cross)
+    if setup.box is None:
+        blur = optics.Blur(bands.JITTER / scale, box=0.0)
+    else:
+        blur = bands.blur(band.channel, scale)._replace(box=setup.box)
+    image = optics.detect(light, oversample, blur)
+    image = image[margin:-margin, margin:-margin] * oversample**2
     description = {
         "instrument": band.instrument,
         "filter": band.name,
         "weak_lens": band.lens,
-        "detector": detector or "",
-        "waves": waves,
+        "detector": setup.detector or "",
+        "waves": setup.waves,
         "pixel_scale": scale,
         "wavefront": source,
         "instrument_rms": _rms(own, float(np.average(focus, weights=weights)), amplitude),
@@ -323,26 +344,22 @@ def _compute(
         "half_width": inner / oversample,
         "oversample": oversample,
     }
-    lens = optics.defocus(waves) if waves else None
-    opds = [item for item in (own, opd, lens) if item is not None]
-    opds = sum(opds) if opds else None
-    if focus.any():
-        opds = [(0.0 if opds is None else opds) + f * _wavefront.focus_shape() for f in focus]
-    light = optics.propagate(
-        amplitude, opds, wavelengths, weights, offsets * scale, offsets * scale
-    )
-    if cross:
-        light = optics.scatter(light, oversample, cross)
-    blur = bands.blur(band.channel, scale)._replace(box=box)
-    if box == _UNDETECTED:
-        blur = optics.Blur(bands.JITTER / scale, box=0.0)
-    image = optics.detect(light, oversample, blur)
-    image = image[margin:-margin, margin:-margin] * oversample**2
     return Kernel(image, oversample, (float(inner), float(inner)), "jwst", description)
 
 
+def _paths(
+    parts: list[np.ndarray | None], focus: np.ndarray
+) -> np.ndarray | list[np.ndarray] | None:
+    """Add up path differences; one for each wavelength where the focus depends on it."""
+    known = [part for part in parts if part is not None]
+    total = np.sum(known, axis=0) if known else None
+    if not focus.any():
+        return total
+    return [(0.0 if total is None else total) + f * _wavefront.focus_shape() for f in focus]
+
+
 def _rms(opd: np.ndarray | None, focus: float, amplitude: np.ndarray) -> float:
-    """Amplitude-weighted rms of a path difference with a focus term, its mean taken off."""
+    """Amplitude-weighted rms of a path difference and a focus term about their mean."""
     if opd is None and not focus:
         return 0.0
     total = (0.0 if opd is None else opd) + (focus * _wavefront.focus_shape() if focus else 0.0)
@@ -350,12 +367,11 @@ def _rms(opd: np.ndarray | None, focus: float, amplitude: np.ndarray) -> float:
     return float(np.sqrt((total**2 * amplitude).sum() / amplitude.sum()))
 
 
-def fwhm(kernel: Kernel | GaussianKernel) -> float:
-    """Full width at half maximum in detector pixels: of the circle with the same area.
+def fwhm(kernel: KernelLike) -> float:
+    """Full width at half maximum of an image in focus [pix]: of the circle with the same area.
 
-    Meaningful in focus. It is that of what the pixels hold; published tables of NIRCam and MIRI
-    list the light in front of the detector (``jwst_kernel(..., detected=False)``), which is
-    narrower by 3 to 10 % above 1.5 um.
+    Published tables of NIRCam and MIRI list the width of the light in front of the detector
+    (``jwst_kernel(..., detected=False)``), which is narrower by 3 to 10 % above 1.5 um.
     """
     half = min(kernel.half_width, 12.0 if isinstance(kernel, Kernel) else np.inf)
     grid = np.linspace(-half, half, 2 * int(np.ceil(20 * half)) + 1)
@@ -374,7 +390,7 @@ def choose_kernel(
     fwhm: float | None = None,
     waves: float | None = None,
 ) -> Kernel | GaussianKernel:
-    """The kernel that a setting asks for, where no file and no data are needed.
+    """Choose the kernel for a setting that needs neither file nor data.
 
     Parameters
     ----------
@@ -396,17 +412,19 @@ def choose_kernel(
     """
     if name not in ("auto", "jwst", "gaussian"):
         raise ValueError(f"kernel is {name!r}; expected 'auto', 'jwst' or 'gaussian' here")
-    setup = {"instrument": instrument, "filter": filter, "pupil": pupil, "detector": detector}
+    computed = partial(
+        jwst_kernel, instrument=instrument, filter=filter, pupil=pupil, detector=detector
+    )
     if name == "jwst" or (name == "auto" and known(instrument, filter, pupil)):
         try:
-            return jwst_kernel(**setup, waves=waves)
+            return computed(waves=waves)
         except ValueError as error:
             raise ValueError(f"kernel={name!r}: {error}") from error
     source = "given"
     if fwhm is None:
         fwhm, source = 3.0, "default"
         if known(instrument, filter, pupil) and not bands.resolve(instrument, filter, pupil).waves:
-            fwhm, source = _width(jwst_kernel(**setup)), "computed kernel"
+            fwhm, source = _width(computed()), "computed kernel"
     if not (np.isfinite(fwhm) and fwhm > 0):
         raise ValueError(f"fwhm is {fwhm!r}; expected a positive number of pixels")
     if name == "auto":
@@ -414,8 +432,8 @@ def choose_kernel(
             "no kernel is known for instrument %s, filter %s, pupil %s: a Gaussian of FWHM %.2f px",
             instrument, filter, pupil, fwhm,
         )  # fmt: skip
-    # the width includes the pixel's box, which adds 1/12 px^2 of variance
-    sigma = float(np.sqrt(max((fwhm / 2.354820045) ** 2 - 1.0 / 12.0, 0.01)))
+    # The width includes the pixel's box, which adds 1/12 px^2 of variance.
+    sigma = float(np.sqrt(max((fwhm / _FWHM) ** 2 - 1.0 / 12.0, 0.01)))
     return GaussianKernel(sigma, sigma, description={"fwhm": float(fwhm), "width_from": source})
 
 

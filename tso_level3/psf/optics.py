@@ -1,4 +1,4 @@
-"""From the pupil to the detector: matrix Fourier transform, pixel and detector blur."""
+"""Image formation from pupil to detector: Fourier transform, scattering and detector blur."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,23 +9,24 @@ from scipy import fft
 from tso_level3.psf import pupil as _pupil
 
 WEAK_LENS_WAVELENGTH = 2.12e-6
-"""Wavelength in metres in which the weak lenses' waves are counted."""
+"""Wavelength in metres of the waves in which a weak lens's defocus is given."""
 
-# MIRI's scattered light, in pixels: fold of the lines, where both they and the halo begin fully;
-# width of a line (a quarter of a pixel), and brightness of the halo beside a line's.
-_FOLD, _INNER = 25.0, 12.0
+# MIRI's scattered light, in pixels: scale length of the lines, radius beyond which lines and halo
+# have their full brightness; width of a line, and brightness of the halo relative to a line's.
+_LENGTH, _INNER = 25.0, 12.0
 _LINE, _HALO = 0.25, 0.005
 
 
 class Blur(NamedTuple):
-    """What the detector does to the light.
+    """Blur by the detector.
 
     Attributes
     ----------
     sigma : float
         Standard deviation in detector pixels of charge diffusion and jitter together.
     ipc_x, ipc_y : float
-        Fraction of a pixel's charge seen by each neighbour in the row, in the column.
+        Interpixel capacitance: fraction of a pixel's signal seen by each neighbour in the row, in
+        the column.
     box : float
         Side of the pixel, 1 (or 0 where the image is integrated over pixels already).
     ipc_corner : float
@@ -40,7 +41,7 @@ class Blur(NamedTuple):
 
 
 def defocus(waves: float) -> np.ndarray:
-    """Path difference of a weak lens.
+    """Compute the path difference of a weak lens.
 
     Parameters
     ----------
@@ -64,7 +65,7 @@ def propagate(
     offsets_x: np.ndarray,
     offsets_y: np.ndarray,
 ) -> np.ndarray:
-    """Intensity in the image plane of a point source, by matrix Fourier transform.
+    """Compute the image of a point source by matrix Fourier transform.
 
     Parameters
     ----------
@@ -76,7 +77,7 @@ def propagate(
     wavelengths : ndarray
         (k,) in metres.
     weights : ndarray
-        (k,) share of the photons; they are normalised here.
+        (k,) relative numbers of photons.
     offsets_x, offsets_y : ndarray
         (2 mx + 1,) and (2 my + 1,) regularly spaced angles in radians, zero in the middle.
 
@@ -91,7 +92,7 @@ def propagate(
     """
     step = _pupil.SIDE / amplitude.shape[0]
     spacing = (offsets_x[1] - offsets_x[0]) * (offsets_y[1] - offsets_y[0])
-    # a sample that is half open passes half the light: its square would lose some of it
+    # A sample that is half open passes half the light, and the square of its amplitude a quarter.
     power = amplitude.sum()
     image = np.zeros((len(offsets_y), len(offsets_x)))
     for k, (wavelength, weight) in enumerate(zip(wavelengths, weights / np.sum(weights))):
@@ -110,8 +111,8 @@ def _add_intensity(
 ) -> None:
     """Add ``share |transform of field|^2`` at the spatial frequencies u, v [1/m].
 
-    Pupil and image are symmetric about their middles, so that four real transforms of the field's
-    even and odd parts on a quarter of both say it all, in a quarter of the time.
+    Pupil and image are symmetric about their middles: four real transforms of the field's even
+    and odd parts on a quarter of both suffice, in a quarter of the time.
     """
     half = field.shape[0] // 2
     axis = (np.arange(half) + 0.5) * (_pupil.SIDE / field.shape[0])
@@ -123,14 +124,14 @@ def _add_intensity(
     phase_x = 2 * np.pi * np.outer(axis, u[len(u) // 2 :])
     phase_y = 2 * np.pi * np.outer(v[len(v) // 2 :], axis)
     cos_x, sin_x = np.cos(phase_x), np.sin(phase_x)
-    # a complex matrix is a real one with twice the columns
+    # A complex matrix is a real one with twice the columns.
     even = (np.cos(phase_y) @ parts[0].view(float)).view(complex)
     odd = (np.sin(phase_y) @ parts[1].view(float)).view(complex)
 
     def across(columns: np.ndarray, matrix: np.ndarray) -> list[np.ndarray]:
         return [np.ascontiguousarray(part) @ matrix for part in (columns.real, columns.imag)]
 
-    # exp(-i a) is cos a - i sin a along both axes; parities of rows and columns
+    # exp(-i a) is cos a - i sin a along both axes. The names are the parities of rows and columns.
     (ee, ee_i), (eo, eo_i) = across(even[:, :half], cos_x), across(even[:, half:], sin_x)
     (oe, oe_i), (oo, oo_i) = across(odd[:, :half], cos_x), across(odd[:, half:], sin_x)
     for up in (1, -1):
@@ -147,11 +148,11 @@ def _add_intensity(
 def scatter(image: np.ndarray, oversample: int, brightness: float) -> np.ndarray:
     """Scatter light inside MIRI's detector into a cross along rows and columns, and a halo.
 
-    Light that passes the thin absorbing layer at short wavelengths is diffracted by the grid of
-    contacts and comes back farther out. To each sample belong two lines that fall off by e in 25
-    pixels, at half of their brightness within 12 pixels, and a halo beyond 12 pixels that falls
-    off by e in 24. The cross leans towards the middle of the detector by up to 1.6 pixels at its
-    edges; here it is centred.
+    At short wavelengths, light that passes the thin absorbing layer is diffracted by the grid of
+    contacts and is detected farther out. Each sample is spread into two lines that fall by a
+    factor of e in 25 pixels, with half of their brightness within 12 pixels, and a halo beyond 12
+    pixels that falls by e in 24. The real cross is displaced towards the middle of the detector by
+    up to 1.6 pixels at the detector's edges; here it is centred.
 
     Parameters
     ----------
@@ -165,30 +166,31 @@ def scatter(image: np.ndarray, oversample: int, brightness: float) -> np.ndarray
     Returns
     -------
     ndarray
-        (my, mx) such that the light on the whole plane stays the same.
+        (my, mx); the sum over an unlimited plane would stay the same.
 
     References
     ----------
-    Gáspár et al. 2021, doi:10.1088/1538-3873/abcd04, for the effect; the figures are those of
-    STPSF 2.2.0 (MIRI-TN-00076-ATC, and images of flight).
+    Gáspár et al. 2021, doi:10.1088/1538-3873/abcd04, for the effect; the numbers are those of
+    STPSF 2.2.0 (MIRI-TN-00076-ATC, and images taken in flight).
     """
     my, mx = image.shape
     x, y = np.arange(1 - mx, mx) / oversample, np.arange(1 - my, my) / oversample
     away = np.hypot(x, y[:, None])
     cross = np.where(away > _INNER, _HALO * np.exp(-away / (2.0 * _INNER)), 0.0) / oversample**2
     for axis, line in ((x, cross[my - 1]), (y, cross[:, mx - 1])):
-        shape = np.exp(-np.abs(axis) / _FOLD) * np.where(np.abs(axis) < _INNER, 0.5, 1.0)
+        shape = np.exp(-np.abs(axis) / _LENGTH) * np.where(np.abs(axis) < _INNER, 0.5, 1.0)
         line += _LINE * shape / oversample
     cross *= brightness
     cross[my - 1, mx - 1] += 1.0
     size = [fft.next_fast_len(n + m - 1, real=True) for n, m in zip(image.shape, cross.shape)]
     both = fft.irfft2(fft.rfft2(image, s=size) * fft.rfft2(cross, s=size), s=size)
     spread = both[my - 1 : 2 * my - 1, mx - 1 : 2 * mx - 1]
-    return spread * (1.0 - scattered(brightness))
+    kept: np.ndarray = spread * (1.0 - scattered(brightness))
+    return kept
 
 
 def scattered(brightness: float) -> float:
-    """Fraction of all light that `scatter` takes from where it fell.
+    """Return the fraction of the light that `scatter` moves away from where it fell.
 
     Parameters
     ----------
@@ -200,8 +202,8 @@ def scattered(brightness: float) -> float:
     float
         0 to 1.
     """
-    near = 1.0 - np.exp(-_INNER / _FOLD)
-    lines = 4.0 * _LINE * _FOLD * (1.0 - 0.5 * near)
+    near = 1.0 - np.exp(-_INNER / _LENGTH)
+    lines = 4.0 * _LINE * _LENGTH * (1.0 - 0.5 * near)
     halo = 2.0 * np.pi * _HALO * (2.0 * _INNER) ** 2 * 1.5 * np.exp(-0.5)
     total = brightness * (lines + halo)
     return float(total / (1.0 + total))
@@ -210,9 +212,8 @@ def scattered(brightness: float) -> float:
 def detect(image: np.ndarray, oversample: int, blur: Blur) -> np.ndarray:
     """Integrate an oversampled image over detector pixels and blur it.
 
-    The pixel's box, charge diffusion and the coupling between neighbours are applied as
-    one transfer function; the image wraps round at its edges, so give it a margin of two
-    pixels.
+    The pixel's box, charge diffusion and interpixel capacitance are applied as one transfer
+    function. The image wraps around at its edges, so it needs a margin of two pixels.
 
     Parameters
     ----------
@@ -226,7 +227,7 @@ def detect(image: np.ndarray, oversample: int, blur: Blur) -> np.ndarray:
     Returns
     -------
     ndarray
-        (my, mx), each value what a pixel centred there would hold, over ``oversample**2``.
+        (my, mx), for each sample the flux in a pixel centred on it over ``oversample**2``.
     """
     fy = np.fft.fftfreq(image.shape[0], d=1.0 / oversample)[:, None]
     fx = np.fft.rfftfreq(image.shape[1], d=1.0 / oversample)[None, :]

@@ -1,8 +1,8 @@
 """The telescope's pupil, its segments, and wavefront errors that belong to segments.
 
-The pupil is drawn from its geometry: eighteen regular hexagons and the three struts of
-the secondary mirror.  Array axis y points along V3 (up), and the side of the array is the
-diameter of the circle on which Zernike radii are one.
+The pupil is drawn from its geometry: eighteen regular hexagons and the three struts of the
+secondary mirror. The y axis of the array points along V3 (up), and its side is the diameter of the
+circle on which Zernike radii are one.
 """
 
 from functools import lru_cache
@@ -20,7 +20,7 @@ N_SEGMENTS = 18
 
 _SUPERSAMPLE = 4
 _CIRCUMRADIUS = 0.755
-# (distance of the centres from the axis in m, position angle of the first in degrees)
+# Distance of the centres from the axis in m, and position angle of the first in degrees.
 _RINGS = ((1.3220, 90.0), (2.6318, 90.0), (2.2834, 60.0))
 _UPPER_STRUT = 0.0594
 _UPPER_STRUT_WIDE = (0.0826, 2.146, 2.3645)
@@ -43,17 +43,17 @@ class Pupil(NamedTuple):
 
 
 def segment_centers(rotation: float = 0.0) -> np.ndarray:
-    """Centres of the segments.
+    """Compute the centres of the segments.
 
     Parameters
     ----------
     rotation : float, optional
-        Turn of the pupil in degrees, counter-clockwise.
+        Rotation of the pupil in degrees, counter-clockwise.
 
     Returns
     -------
     ndarray
-        (18, 2) positions x, y in metres.  Segments 1 to 6 are the inner ring from 90
+        (18, 2) positions x, y in metres. Segments 1 to 6 are the inner ring from 90
         degrees on counter-clockwise, 7 to 12 the outer ones in the same directions, 13 to
         18 the outer ones between them, from 60 degrees on.
     """
@@ -76,7 +76,7 @@ def pupil_axis() -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def draw(rotation: float = 0.0) -> Pupil:
-    """Draw the pupil, turned counter-clockwise by ``rotation`` degrees (cached, read-only)."""
+    """Draw the pupil, rotated counter-clockwise by ``rotation`` degrees (cached, read-only)."""
     n = NPUP * _SUPERSAMPLE
     axis = _axis(n)
     angle = np.deg2rad(rotation)
@@ -94,7 +94,7 @@ def draw(rotation: float = 0.0) -> Pupil:
     labels_lit = np.where(_struts(axis, cos, sin), 0, labels)
     blocks = (NPUP, _SUPERSAMPLE, NPUP, _SUPERSAMPLE)
     amplitude = (labels_lit > 0).reshape(blocks).mean(axis=(1, 3))
-    # a sample on a gap belongs to whichever segment covers it; struts hide no segment
+    # A sample on a gap belongs to the segment that covers part of it; struts hide no segment.
     segments = labels.reshape(blocks).max(axis=(1, 3)).astype(np.int64)
     segments[amplitude == 0] = 0
     amplitude.flags.writeable = segments.flags.writeable = False
@@ -108,12 +108,12 @@ def _struts(axis: np.ndarray, cos: float, sin: float) -> np.ndarray:
     bars = [(_UPPER_STRUT, 0.0, np.inf, np.pi / 2), (wide, start, stop, np.pi / 2)]
     half, directions = _LOWER_STRUTS
     bars += [(half, 0.0, np.inf, direction) for direction in np.deg2rad(directions)]
-    turn = np.arctan2(sin, cos)
+    rotation = np.arctan2(sin, cos)
     shadow = np.zeros((len(axis), len(axis)), dtype=bool)
     for half, start, stop, direction in bars:
-        u, v = np.cos(direction + turn), np.sin(direction + turn)
+        u, v = np.cos(direction + rotation), np.sin(direction + rotation)
         low, high = np.full(len(axis), -np.inf), np.full(len(axis), np.inf)
-        # a bar is what lies between two pairs of lines, hence a run of samples in each row
+        # A bar lies between two pairs of lines, and so is one run of samples in each row.
         for a, b, least, most in ((u, v, start, stop), (v, -u, -half, half)):
             if abs(a) < 1e-12:
                 out = (b * axis < least) | (b * axis > most)
@@ -128,34 +128,33 @@ def _struts(axis: np.ndarray, cos: float, sin: float) -> np.ndarray:
 
 
 def aperture(rotation: float = 0.0) -> np.ndarray:
-    """Transmitted amplitude of the pupil.
+    """Return the transmitted amplitude of the pupil.
 
     Parameters
     ----------
     rotation : float, optional
-        Turn of the pupil in degrees, counter-clockwise (MIRI's is -4.83).
+        Rotation of the pupil in degrees, counter-clockwise (MIRI's is -4.83).
 
     Returns
     -------
     ndarray
-        (NPUP, NPUP) float64, 0 to 1; a fresh copy.
+        (NPUP, NPUP) float64, 0 to 1; a copy.
     """
     return draw(rotation).amplitude.copy()
 
 
 def segment_map(rotation: float = 0.0) -> np.ndarray:
-    """Which segment each pupil sample belongs to.
+    """Return the number of the segment that each pupil sample belongs to.
 
     Parameters
     ----------
     rotation : float, optional
-        Turn of the pupil in degrees, counter-clockwise.
+        Rotation of the pupil in degrees, counter-clockwise.
 
     Returns
     -------
     ndarray
-        (NPUP, NPUP) integers, 0 in the gaps and outside, 1 to 18 as in
-        `segment_centers`; a fresh copy.
+        (NPUP, NPUP) integers, 0 in the gaps and outside, 1 to 18 as in `segment_centers`; a copy.
     """
     return draw(rotation).segments.copy()
 
@@ -167,22 +166,22 @@ def segment_wavefront(
     figure: float = 0.3,
     rotation: float = 0.0,
 ) -> np.ndarray:
-    """A random wavefront error made of segment poses and segment figures.
+    """Draw a random wavefront error of the segments' poses and figures.
 
-    Every segment gets a piston, a tip and a tilt of about equal rms, and a curvature and
-    two astigmatisms that are smaller by ``figure``.  The mean over the pupil is removed
-    and the whole is scaled.
+    Each segment gets a piston, a tip and a tilt of about equal rms, and a curvature and two
+    astigmatisms that are smaller by ``figure``. The mean over the pupil is subtracted and the sum
+    is scaled.
 
     Parameters
     ----------
     seed : int
-        Seed of the generator: the same seed gives the same map.
+        Seed of the random generator.
     rms : float, optional
-        Amplitude-weighted rms over the pupil in metres; exactly this is reached.
+        Amplitude-weighted rms over the pupil in metres.
     figure : float, optional
         Size of the curvature and astigmatism terms relative to piston, tip and tilt.
     rotation : float, optional
-        Turn of the pupil in degrees, counter-clockwise.
+        Rotation of the pupil in degrees, counter-clockwise.
 
     Returns
     -------
@@ -198,7 +197,7 @@ def segment_wavefront(
     for number, center in enumerate(segment_centers(rotation), start=1):
         mine = pupil.segments == number
         x, y = _local(mine, center)
-        # each mode has an rms near one over a hexagon
+        # Each mode has an rms near one over a hexagon.
         modes = (np.ones_like(x), 2.2 * x, 2.2 * y, 3.2 * (x * x + y * y - 0.42),
                  2.9 * (x * x - y * y), 5.8 * x * y)  # fmt: skip
         draws = rng.standard_normal(len(modes)) * size
@@ -206,8 +205,8 @@ def segment_wavefront(
     weight = pupil.amplitude
     opd -= (opd * weight).sum() / weight.sum()
     opd[pupil.segments == 0] = 0.0
-    now = np.sqrt((opd**2 * weight).sum() / weight.sum())
-    return opd * (rms / now)
+    drawn = float(np.sqrt((opd**2 * weight).sum() / weight.sum()))
+    return opd * (rms / drawn)
 
 
 def segment_tilt(
@@ -218,19 +217,19 @@ def segment_tilt(
     *,
     rotation: float = 0.0,
 ) -> np.ndarray:
-    """Wavefront error of one segment that moved: a tilt event.
+    """Compute the wavefront error of one segment that moved, as in a tilt event.
 
     Parameters
     ----------
     segment : int
         Number of the segment, 1 to 18 (see `segment_centers`).
     tip, tilt : float
-        Slope of the *wavefront* along y and along x in radians (twice the turn of the
-        mirror itself).  A slope of 1e-6 moves this segment's light by 0.206 arcsec.
+        Slope of the wavefront along y and along x in radians (twice the angle by which the
+        mirror turns). A slope of 1e-6 moves this segment's light by 0.206 arcsec.
     piston : float, optional
         Path difference at the segment's centre in metres.
     rotation : float, optional
-        Turn of the pupil in degrees, counter-clockwise.
+        Rotation of the pupil in degrees, counter-clockwise.
 
     Returns
     -------
@@ -252,7 +251,7 @@ def segment_tilt(
 
 
 def _local(mine: np.ndarray, center: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions x, y of a segment's samples about its centre, in circumradii."""
+    """Return positions x, y of a segment's samples from its centre, in circumradii."""
     rows, cols = np.nonzero(mine)
     axis = pupil_axis()
     return (axis[cols] - center[0]) / _CIRCUMRADIUS, (axis[rows] - center[1]) / _CIRCUMRADIUS

@@ -1,4 +1,4 @@
-"""The telescope's wavefront as the image of a star in focus shows it: low Zernike terms."""
+"""Fit of low Zernike terms of the wavefront to the image of a star in focus."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import dataclasses
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from scipy.optimize import OptimizeResult, least_squares
 
+from tso_level3.datatypes import Box
 from tso_level3.psf import wavefront
 from tso_level3.psf.kernel import Kernel
 
@@ -21,12 +22,13 @@ log = logging.getLogger(__name__)
 TERMS = tuple(range(4, 12))
 # Pixels around the star that are fitted.
 _HALF = 12
-# The unit of a term in the fit, and where it begins [m]: even terms of a pupil that is symmetric
-# change nothing to first order, and their common sign shows only beside one that is known.
+# Unit of a term in the fit [m], and start values of focus and of the others: the image of a
+# symmetric pupil has no first-order dependence on the even terms, so that focus starts off zero,
+# with both signs.
 _UNIT, _START, _OTHERS = 1e-8, 3.0, 0.3
-# Steps of both signs, and of the better one.
+# Evaluations of the fit of each sign, and of the better one.
 _FEW, _MANY = 5, 10
-# The squares must fall by so many times what a term of noise takes away.
+# The sum of squares must fall by this factor times the fall that a term fitted to noise causes.
 _GAIN = 4.0
 
 
@@ -37,11 +39,11 @@ class RefinedWavefront:
     Attributes
     ----------
     kernel : Kernel
-        The refined one; the given one where the image says nothing.
+        The refined kernel; the nominal one where the fit gained nothing.
     terms : ndarray
-        (8,) metres of the terms of `TERMS` that were added; zeros where the image says nothing.
+        (8,) metres of the terms of `TERMS` that were added; zeros where the fit gained nothing.
     before, after : float
-        Rms of the residuals over that of the star, before and after.
+        Rms of the residuals relative to that of the star, before and after.
     """
 
     kernel: Kernel
@@ -58,8 +60,8 @@ def refine_wavefront(
 ) -> RefinedWavefront:
     """Fit focus, astigmatisms, comas, trefoils and spherical aberration to an image.
 
-    Place, flux and level are fitted with them; all pixels count alike, so that what is made small
-    is the error of the kernel.
+    Position, flux and background are fitted too. All pixels have the same weight, so that the error
+    of the kernel is minimised, not that of its faint wings.
 
     Parameters
     ----------
@@ -77,61 +79,73 @@ def refine_wavefront(
     -------
     RefinedWavefront
     """
-    from scipy.optimize import least_squares
-
-    x0, y0 = (round(value) for value in position)
-    rows = slice(max(y0 - _HALF, 0), y0 + _HALF + 1)
-    columns = slice(max(x0 - _HALF, 0), x0 + _HALF + 1)
-    cut = np.asarray(image[rows, columns], float)
-    good = np.isfinite(cut)
-    if mask is not None:
-        good &= ~mask[rows, columns]
-    u, v = np.arange(cut.shape[1]) + columns.start, np.arange(cut.shape[0]) + rows.start
-    data = cut[good]
-    shapes = np.stack([wavefront.opd([0.0] * (j - 1) + [1.0]) for j in TERMS])
-
-    def opd(terms: np.ndarray) -> np.ndarray:
-        return np.tensordot(terms * _UNIT, shapes, axes=1)
-
-    def model(kernel: Kernel, x: float, y: float) -> tuple[np.ndarray, float]:
-        shape = kernel.evaluate(u - x, v - y)[good]
-        design = np.column_stack([shape, np.ones_like(shape)])
-        solved = np.linalg.lstsq(design, data, rcond=None)[0]
-        return design @ solved, solved[0] * float(np.sqrt((shape**2).sum()))
-
-    def residuals(values: np.ndarray) -> np.ndarray:
-        kernel = make_kernel(opd=opd(values[2:]), half_width=_HALF + 3.0)
-        fitted, _ = model(kernel, *values[:2])
-        return (fitted - data) / scale
-
-    plain = make_kernel(opd=np.zeros(shapes.shape[1:]))
-    nothing = np.zeros(len(TERMS))
-    if np.count_nonzero(good) < 4 * len(TERMS):
-        return RefinedWavefront(plain, nothing, np.nan, np.nan)
-    scale = model(plain, *position)[1]
+    fit = _ImageFit(image, mask, make_kernel, position)
+    nominal = make_kernel(opd=fit.opd(np.zeros(len(TERMS))))
+    scale = fit.model(nominal, *position)[1] if len(fit.data) >= 4 * len(TERMS) else 0.0
     if not scale > 0:
-        return RefinedWavefront(plain, nothing, np.nan, np.nan)
+        return RefinedWavefront(nominal, np.zeros(len(TERMS)), np.nan, np.nan)
     fixed = least_squares(
-        lambda place: (model(plain, *place)[0] - data) / scale, position, diff_step=1e-5
+        lambda place: (fit.model(nominal, *place)[0] - fit.data) / scale, position, diff_step=1e-5
     )
 
-    def descend(start: np.ndarray, most: int) -> Any:
-        return least_squares(residuals, start, diff_step=1e-3, xtol=1e-4, ftol=1e-4, max_nfev=most)
+    def descend(start: np.ndarray, most: int) -> OptimizeResult:
+        return least_squares(
+            lambda values: fit.residuals(values) / scale,
+            start, diff_step=1e-3, xtol=1e-4, ftol=1e-4, max_nfev=most,
+        )  # fmt: skip
 
     starts = []
     for sign in (1.0, -1.0):
         start = np.concatenate([fixed.x, np.full(len(TERMS), _OTHERS)])
         start[2] = sign * _START
         starts.append(descend(start, _FEW))
-    best = descend(min(starts, key=lambda fit: fit.cost).x, _MANY)
-    before, after = (float(np.sqrt(2.0 * fit.cost)) for fit in (fixed, best))
-    if not after**2 * (1.0 + _GAIN * len(TERMS) / len(data)) < before**2:
-        return RefinedWavefront(plain, nothing, before, before)
+    best = descend(min(starts, key=lambda found: found.cost).x, _MANY)
+    before, after = (float(np.sqrt(2.0 * found.cost)) for found in (fixed, best))
+    if not after**2 * (1.0 + _GAIN * len(TERMS) / len(fit.data)) < before**2:
+        return RefinedWavefront(nominal, np.zeros(len(TERMS)), before, before)
     terms = best.x[2:] * _UNIT
-    kernel = make_kernel(opd=opd(best.x[2:]))
-    told = {"zernikes": {f"{j}": float(term) for j, term in zip(TERMS, terms, strict=True)}}
-    kernel = dataclasses.replace(kernel, description={**kernel.description, **told})
+    kernel = make_kernel(opd=fit.opd(best.x[2:]))
+    zernikes = {f"{j}": float(term) for j, term in zip(TERMS, terms, strict=True)}
+    description = {**kernel.description, "zernikes": zernikes}
+    kernel = dataclasses.replace(kernel, description=description)
     log.info(
         "Wavefront fitted: residuals %.2f %% of the star, %.2f before.", 100 * after, 100 * before
     )
     return RefinedWavefront(kernel, terms, before, after)
+
+
+class _ImageFit:
+    """The pixels around the star and the model that is fitted to them."""
+
+    def __init__(
+        self,
+        image: np.ndarray,
+        mask: np.ndarray | None,
+        make_kernel: Callable[..., Kernel],
+        position: tuple[float, float],
+    ) -> None:
+        box = Box.around(*position, _HALF, image.shape)
+        cut = np.asarray(image[box.slices], float)
+        self.good = np.isfinite(cut)
+        if mask is not None:
+            self.good &= ~mask[box.slices]
+        self.data = cut[self.good]
+        self.u, self.v = np.arange(box.nx) + box.x, np.arange(box.ny) + box.y
+        self.make_kernel = make_kernel
+        self.shapes = np.stack([wavefront.opd([0.0] * (j - 1) + [1.0]) for j in TERMS])
+
+    def opd(self, terms: np.ndarray) -> np.ndarray:
+        """Compute the path difference of terms in `_UNIT`, (NPUP, NPUP) metres."""
+        return np.asarray(np.tensordot(terms * _UNIT, self.shapes, axes=1))
+
+    def model(self, kernel: Kernel, x: float, y: float) -> tuple[np.ndarray, float]:
+        """Fit flux and background at a position: fitted pixels, and the norm of the star."""
+        shape = kernel.evaluate(self.u - x, self.v - y)[self.good]
+        design = np.column_stack([shape, np.ones_like(shape)])
+        solved = np.linalg.lstsq(design, self.data, rcond=None)[0]
+        return design @ solved, float(solved[0] * np.sqrt((shape**2).sum()))
+
+    def residuals(self, values: np.ndarray) -> np.ndarray:
+        """Compute the residuals for x, y and the terms."""
+        kernel = self.make_kernel(opd=self.opd(values[2:]), half_width=_HALF + 3.0)
+        return np.asarray(self.model(kernel, values[0], values[1])[0] - self.data)

@@ -1,4 +1,4 @@
-"""How the image changes when a mirror segment moves a little: the directions of tilt events."""
+"""First-order change of the image when a mirror segment moves: templates for tilt events."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def segment_modes(
 
     With E the field of telescope and instrument, as far as their wavefront is known, and F that of
     one mode of one segment, the image changes by 2 k Im(E* F) for a small path difference. The
-    telescope has wavefront errors, which nobody knows at the time; they turn the phase between E
-    and F and so mix in Re(E* F), which is given as well.
+    telescope's own wavefront error is not known; it turns the phase between E and F and so mixes in
+    Re(E* F), which is returned as well.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def segment_modes(
     """
     band = bands.resolve(instrument, filter, pupil)
     waves = band.waves if waves is None else float(waves)
-    scale = 0.5 * sum(bands.scales(band.channel, detector))
+    scale = bands.mean_scale(band.channel, detector)
     rotation = bands.rotation(band.instrument, detector)
     # The image holds no detail finer than half of wavelength over diameter.
     finest = np.rad2deg(band.low / (2.0 * _pupil.SIDE)) * 3600
@@ -89,23 +89,23 @@ def segment_modes(
         modes[:, :, 1] -= 2 * k * share * product.real
     blur = bands.blur(band.channel, scale)
     inner = slice(_MARGIN * oversample, -_MARGIN * oversample, oversample)
-    out = [
+    images = [
         optics.detect(image, oversample, blur)[inner, inner]
         for image in modes.reshape(-1, *shape[-2:])
     ]
-    return np.stack(out).reshape(*shape[:3], *out[0].shape) * oversample**2
+    return np.reshape(np.stack(images) * oversample**2, (*shape[:3], *images[0].shape))
 
 
 def _fine(offsets: np.ndarray, oversample: int) -> np.ndarray:
-    """Pixel centres with a margin, oversampled."""
+    """Return pixel centres with a margin, oversampled."""
     n = (len(offsets) - 1 + 2 * _MARGIN) * oversample + 1
-    return offsets[0] - _MARGIN + np.arange(n) / oversample
+    return np.asarray(offsets[0] - _MARGIN + np.arange(n) / oversample)
 
 
 def _fields(
     lit: np.ndarray, rotation: float, wavelength: float, angle_x: np.ndarray, angle_y: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fields of the whole pupil (my, mx) and of the modes of its segments (18, 3, my, mx)."""
+    """Compute the field of the pupil (my, mx) and of its segments' modes (18, 3, my, mx)."""
     axis = _pupil.pupil_axis()
     left = np.exp(-2j * np.pi / wavelength * np.outer(angle_y, axis))
     right = np.exp(-2j * np.pi / wavelength * np.outer(axis, angle_x))

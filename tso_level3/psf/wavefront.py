@@ -1,4 +1,4 @@
-"""The wavefront that an instrument itself adds: Zernike terms, and focus against wavelength."""
+"""Wavefront error of the instruments: measured Zernike terms and focus against wavelength."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -13,8 +13,8 @@ from tso_level3.psf import pupil as _pupil
 __all__ = ["Instrument", "chromatic_focus", "instrument", "noll", "of_setup", "opd", "zernike"]
 
 # Terms 1 to 35 in nm at the middle of a detector, as STPSF 2.2.0 (webbpsf-data 1.5.0) interpolates
-# them from what was measured on the ground, at 2.12 and 3.23 um (F323N). MIRI's are not here: its
-# reference file has a telescope in it that weighs more, and does not tell how they are oriented.
+# them from ground measurements at 2.12 and 3.23 um (F323N). MIRI's are left out: its reference file
+# contains a larger telescope error, and does not state the orientation of the terms.
 _MEASURED = {
     "NRCA3": (
         -0.858, 0.115, 3.393, 24.454, -8.892, 1.363, 11.604, 1.885, 7.779, 7.204, -14.151, 1.423,
@@ -35,8 +35,8 @@ _SHORT = (-5.169185169, 50.62919436, -201.5444129, 415.9031962, -465.9818413, 26
           -59.64330811)  # fmt: skip
 _LONG = (0.175718713, -1.100964635, 0.986462016, 1.641692934)
 _PER_MM = -1.0 / 1.09746e7
-# Where the terms of the short channel were measured [um]; those of the long one were measured in
-# F323N, which has a focus of its own [m].
+# Wavelength at which the terms of the short channel were measured [um], and the focus term of
+# F323N, in which those of the long channel were measured [m].
 _SHORT_REFERENCE = 2.12
 _F323N = 1.206e-7
 _FOCUS = 4
@@ -44,14 +44,14 @@ _GIVEN = "terms given"
 
 
 class Instrument(NamedTuple):
-    """What is known of an instrument's own wavefront.
+    """Known wavefront error of an instrument.
 
     Attributes
     ----------
     terms : tuple of float
         Zernike terms in metres, from piston on; empty where none are known.
     source : str
-        In words: whether terms were measured on this detector.
+        Whether terms were measured on this detector, in words.
     """
 
     terms: tuple[float, ...]
@@ -59,12 +59,12 @@ class Instrument(NamedTuple):
 
 
 def noll(j: int) -> tuple[int, int]:
-    """Radial and azimuthal order of Noll's j-th polynomial.
+    """Return the radial and azimuthal order of Noll's j-th polynomial.
 
     Parameters
     ----------
     j : int
-        Number of the polynomial, 1 is piston.
+        Number of the polynomial; 1 is piston.
 
     Returns
     -------
@@ -84,14 +84,14 @@ def noll(j: int) -> tuple[int, int]:
 
 
 def zernike(j: int, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Noll's j-th Zernike polynomial, whose rms over the unit circle is one.
+    """Compute Noll's j-th Zernike polynomial, whose rms over the unit circle is one.
 
     Parameters
     ----------
     j : int
         Number of the polynomial.
     x, y : ndarray
-        Positions in radii of the circle; they broadcast. Beyond the circle the polynomial goes on.
+        Positions in radii of the circle; they broadcast. Beyond it the polynomial is continued.
 
     Returns
     -------
@@ -111,8 +111,8 @@ def _series(terms: dict[int, float], x: np.ndarray, y: np.ndarray) -> np.ndarray
     square = x**2 + y**2
     total, power = np.zeros(np.shape(square)), np.ones(np.shape(square), dtype=complex)
     orders = {j: noll(j) for j in terms}
-    # A polynomial is rho^|m| times one in rho^2, and rho^|m| e^(i |m| theta) is a power: those of
-    # one m are added up before.
+    # A polynomial is rho^|m| times one in rho^2, and rho^|m| e^(i |m| theta) is a power of x + i y:
+    # the polynomials in rho^2 of one m are added up first.
     for order in range(max((abs(m) for _, m in orders.values()), default=-1) + 1):
         for sign in (1, -1) if order else (1,):
             some = {j: n for j, (n, m) in orders.items() if m == sign * order}
@@ -126,7 +126,7 @@ def _series(terms: dict[int, float], x: np.ndarray, y: np.ndarray) -> np.ndarray
 
 
 def _radial(some: dict[int, int], terms: dict[int, float], order: int) -> np.ndarray:
-    """Give the coefficients of rho^0, rho^2, ... of polynomials of one order together."""
+    """Add up the coefficients of rho^0, rho^2, ... of polynomials of one azimuthal order."""
     factors = np.zeros((max(some.values()) - order) // 2 + 1)
     for j, n in some.items():
         half = (n - order) // 2
@@ -137,15 +137,15 @@ def _radial(some: dict[int, int], terms: dict[int, float], order: int) -> np.nda
 
 
 def opd(terms: Sequence[float], rotation: float = 0.0) -> np.ndarray:
-    """Path difference of Zernike terms on the telescope's circle.
+    """Compute the path difference of Zernike terms over the pupil array.
 
     Parameters
     ----------
     terms : sequence of float
         Terms in metres, from piston on. Their orientation is that of STPSF's headers
-        (``SIZERN1`` and so on), which is turned by half a turn against the pupil drawn here.
+        (``SIZERN1`` and so on), which is turned by 180 degrees against the pupil drawn here.
     rotation : float, optional
-        Turn in degrees, counter-clockwise.
+        Rotation in degrees, counter-clockwise.
 
     Returns
     -------
@@ -167,27 +167,27 @@ def _opd(terms: tuple[float, ...], rotation: float) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def focus_shape() -> np.ndarray:
-    """Give the focus term of one metre rms, (NPUP, NPUP), read-only."""
+    """Return the focus term of one metre rms, (NPUP, NPUP), read-only."""
     shape = opd([0.0] * (_FOCUS - 1) + [1.0])
     shape.flags.writeable = False
     return shape
 
 
 def instrument(band: bands.Band, detector: str | None) -> Instrument:
-    """What is known of the wavefront of an instrument at the middle of a detector.
+    """Look up the wavefront error of an instrument at the middle of a detector.
 
     Parameters
     ----------
     band : Band
         The set-up.
     detector : str or None
-        Detector, such as ``NRCA3``; MIRI's imager has one alone.
+        Detector, such as ``NRCA3``; not needed for MIRI.
 
     Returns
     -------
     Instrument
-        Terms of NRCA3 and NRCA5, the only detectors whose terms are built in, at the wavelength
-        where they were measured (see `chromatic_focus`).
+        For NRCA3 and NRCA5 the built-in terms, at the wavelength at which they were measured (see
+        `chromatic_focus`).
 
     References
     ----------
@@ -201,7 +201,7 @@ def instrument(band: bands.Band, detector: str | None) -> Instrument:
 
 
 def chromatic_focus(band: bands.Band, wavelengths: np.ndarray, *, measured: bool) -> np.ndarray:
-    """Change of the focus term from the wavelength of measurement to others.
+    """Compute the change of the focus term with wavelength.
 
     Parameters
     ----------
@@ -210,13 +210,13 @@ def chromatic_focus(band: bands.Band, wavelengths: np.ndarray, *, measured: bool
     wavelengths : ndarray
         (k,) in metres.
     measured : bool
-        Whether it is added to terms that were measured with F323N in the long channel, and so
-        hold that filter's own focus.
+        Whether it will be added to measured terms, which in the long channel include the focus
+        of F323N.
 
     Returns
     -------
     ndarray
-        (k,) metres rms of the focus term; zero for MIRI.
+        (k,) focus term, metres rms; zero for MIRI.
 
     References
     ----------
@@ -244,9 +244,9 @@ class Wavefront(NamedTuple):
     opd : ndarray or None
         (NPUP, NPUP) metres; None where there is none.
     focus : ndarray
-        (k,) metres of `focus_shape` to add at each wavelength.
+        (k,) focus term to add at each wavelength in metres, see `focus_shape`.
     source : str
-        Where it comes from, in words.
+        Origin of the terms, in words.
     """
 
     opd: np.ndarray | None
@@ -261,7 +261,7 @@ def of_setup(
     which: str = "instrument",
     terms: tuple[float, ...] | None = None,
 ) -> Wavefront:
-    """Give the wavefront of a set-up at some wavelengths.
+    """Compute the wavefront error of a set-up at some wavelengths.
 
     Parameters
     ----------

@@ -29,6 +29,8 @@ __all__ = ["Choice", "judge", "net_flux"]
 _QUIETEST, _SCATTER_ERROR = 0.9, 0.87
 # Part of the flux that other sources may have.
 _DILUTED = 0.01
+# Part of an aperture that may lie beyond the frame.
+_CUT = 0.01
 _OVERLAPS = "overlaps the annulus: the star's light would be background"
 # Integrations that are worked on together.
 _ROWS = 4096
@@ -179,7 +181,7 @@ def judge(
     jumped = jump_variance(curves, scatter, _jumps(found, plan, wish, use), hour)
     _score(rows, scatter, jumped, np.stack(means), max(size // 2, 1))
     _check_response(rows, found, plan, use)
-    _check_dilution(rows)
+    _check_light(rows, plan)
     picked = choose(rows, plan.radii, wish, n)
     best, chosen = picked.best, rows[picked.best]
     if wish.choose and n >= LEAST:
@@ -285,12 +287,20 @@ def _check_response(rows: list[dict], found: Measurement, plan: Plan, use: np.nd
         rows[-1]["rejected"] = f"follows {slope:.2f} of the changes of the flux in an aperture"
 
 
-def _check_dilution(rows: list[dict]) -> None:
-    """Reject the rows that hold light of other sources where there are others that do not."""
+def _check_light(rows: list[dict], plan: Plan) -> None:
+    """Reject the rows that hold light of other sources, or lie beyond the frame, if others do not.
+
+    The motion of the star changes the flux in an aperture that the frame cuts.
+    """
     least = min(row["dilution"] for row in rows)
-    for row in rows:
-        if row["dilution"] > max(_DILUTED, 2.0 * least) and not row["rejected"]:
+    cut = 1.0 - plan.overlap.sum(axis=1) / (np.pi * plan.radii**2)
+    for row, part in zip(rows, np.append(np.resize(cut, len(rows) - 1), 0.0), strict=True):
+        if row["rejected"]:
+            continue
+        if row["dilution"] > max(_DILUTED, 2.0 * least):
             row["rejected"] = f"{row['dilution']:.0%} of the flux is of another source"
+        elif part > _CUT and part > 2.0 * cut.min():
+            row["rejected"] = f"{part:.0%} of the aperture is beyond the frame"
 
 
 def _expected(found: Measurement, annulus: int, radius: int) -> dict[str, float]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tso_level3.psf import spline
+from tso_level3.psf.spline import ImageSpline
 
 __all__ = ["Bound", "crlb"]
 
@@ -154,6 +154,6 @@ def _of_image(image: Any, flux: float | None) -> tuple[np.ndarray, np.ndarray, n
     total = float(image.sum() if flux is None else flux)
     if not (np.isfinite(total) and total > 0):
         raise ValueError(f"flux is {total!r}; expected a positive number")
-    taps = spline.coefficients(image)
+    spline = ImageSpline(image)
     x, y = np.arange(image.shape[1], dtype=float), np.arange(image.shape[0], dtype=float)
-    return image, spline.grid(taps, x, y, 1, 0), spline.grid(taps, x, y, 0, 1), total
+    return image, spline.grid(x, y, 1, 0), spline.grid(x, y, 0, 1), total

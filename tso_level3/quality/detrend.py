@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tso_level3.utils.stats import point_to_point, robust
+from tso_level3.utils.stats import mad_std, point_to_point
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -140,8 +140,8 @@ def detrend(
     from one integration to the next. What the fit does not know, such as a transit, has neighbours
     like itself. Where more than 5 % are outliers all are kept, with a warning.
 
-    Where the vectors add noise from one integration to the next, as they do when the fit takes a
-    transit for motion, they are not taken out, with a warning.
+    Without a window, where the vectors add noise from one integration to the next, as they do when
+    the fit takes a transit for motion, they are not taken out, with a warning.
 
     Parameters
     ----------
@@ -180,7 +180,8 @@ def detrend(
     weights = 1.0 / flux_err if known else np.ones(len(flux))
     plain = _fit(time, flux, weights, {}, int(order), start)
     fit = _fit(time, flux, weights, vectors, int(order), start) if vectors else plain
-    if fit.noise > (1.0 + _NOISIER / np.sqrt(start.sum())) * plain.noise:
+    # Where the transit is left out, what adds white noise and takes slow changes away is a gain.
+    if window is None and fit.noise > (1.0 + _NOISIER / np.sqrt(start.sum())) * plain.noise:
         log.warning(
             "detrending: %s not taken out: their fit raises the scatter from one integration to "
             "the next from %.0f to %.0f ppm, as it does where a transit or eclipse is taken for "
@@ -318,11 +319,11 @@ def _without_outliers(
     for _ in range(_MAX_CLIPS):
         solution = _solve(design[used], flux[used], weights[used])[0]
         residual = ((flux - design @ solution) * weights)[rows]
-        step = robust(np.diff(residual, n=2)) / np.sqrt(6.0)
+        step = mad_std(np.diff(residual, n=2)) / np.sqrt(6.0)
         # A noiseless fit has a scatter of rounding errors, which are no outliers.
         if not step > 1e-12 * np.max(np.abs((flux * weights)[used])):
             break
-        off = np.abs(residual) > _CLIP * max(step, robust(residual[used[rows]]))
+        off = np.abs(residual) > _CLIP * max(step, mad_std(residual[used[rows]]))
         off &= np.abs(_beside_neighbours(residual)) > _CLIP * step
         keep = start.copy()
         keep[rows[off]] = False

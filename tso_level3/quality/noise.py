@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tso_level3.utils.stats import CLIP, KEPT, deviation, median, robust, without_slope
+from tso_level3.utils.stats import CLIP, KEPT, deviation, mad_std, median, without_slope
 
 __all__ = [
     "Averaging",
@@ -310,7 +310,7 @@ def scatter_about(flux: np.ndarray, centres: Centres, use: np.ndarray, size: int
     fine = deviation(without_slope(np.diff(clean))) / np.sqrt(2)
     coarse = bins(relative, size)
     # Second differences: neither a trend nor the steep sides of a transit count.
-    binned = robust(np.diff(coarse, n=2)) / np.sqrt(6)
+    binned = mad_std(np.diff(coarse, n=2)) / np.sqrt(6)
     n = int(good.sum())
     white = raw / np.sqrt(size)
     error = plain * _DIFFERENCE_ERROR / np.sqrt(n)
@@ -367,7 +367,7 @@ def shared(first: np.ndarray, second: np.ndarray) -> float:
     good = np.isfinite(first) & np.isfinite(second)
     for values in (first, second):
         with np.errstate(invalid="ignore"):
-            good &= np.abs(values) < 5.0 * robust(values)
+            good &= np.abs(values) < 5.0 * mad_std(values)
     if good.sum() < 6:
         return 0.0
     return float(np.clip(np.corrcoef(first[good], second[good])[0, 1], 0.0, 1.0))
@@ -385,7 +385,7 @@ def _regression(step: np.ndarray, motion: np.ndarray, known: np.ndarray) -> np.n
         # By the normal equations, a tenth of the work; without motion along an axis, none follows.
         slope = np.linalg.pinv(moved.T @ moved, hermitian=True) @ (moved.T @ step[used])
         rest = step - motion @ slope
-        known = known & (np.abs(rest) < 5 * max(robust(rest[used]), 1e-300))
+        known = known & (np.abs(rest) < 5 * max(mad_std(rest[used]), 1e-300))
         if known.sum() < 20:
             break
     return slope
@@ -422,7 +422,7 @@ def time_averaging(flux: np.ndarray, use: np.ndarray, size: int | None = None) -
     sizes = [1]
     while len(values) // (sizes[-1] * 2) >= 16:
         sizes.append(sizes[-1] * 2)
-    measured = np.array([robust(np.diff(bins(values, s), n=2)) / np.sqrt(6) for s in sizes])
+    measured = np.array([mad_std(np.diff(bins(values, s), n=2)) / np.sqrt(6) for s in sizes])
     white = measured[0] / np.sqrt(sizes)
     sizes = np.array(sizes)
     right = len(values) // sizes >= _QUOTED_BINS

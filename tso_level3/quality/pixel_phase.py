@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from tso_level3.core.plan import Measurement, Plan
-from tso_level3.utils.stats import MAD
+from tso_level3.utils.stats import mad_std
 
 __all__ = ["pointing_noise"]
 
@@ -41,7 +41,7 @@ def pointing_noise(found: Measurement, plan: Plan) -> np.ndarray:
     if good.sum() < 3:
         return np.full(len(plan.radii), np.nan)
     middle = np.median(shift[good], axis=0)
-    spread = MAD * np.median(np.abs(shift[good] - middle), axis=0)
+    spread = mad_std(shift[good], axis=0)
     with np.errstate(invalid="ignore"):
         good &= (np.abs(shift - middle) <= np.maximum(_CLIP * spread, 1e-9)).all(axis=1)
     if good.sum() < 3:

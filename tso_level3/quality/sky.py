@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tso_level3.quality.sky_model import WHITE, Model, Series
-from tso_level3.utils.stats import MAD
+from tso_level3.utils.stats import mad_std
 
 __all__ = ["LEAST", "Sky", "smooth_sky"]
 
@@ -217,7 +217,7 @@ def _outliers(values: np.ndarray) -> np.ndarray:
     # At the ends the other side has to do.
     index = np.where(index < 0, -index, np.where(index >= n, 2 * (n - 1) - index, index))
     away = values - np.median(values[index], axis=1)
-    spread = MAD * np.median(np.abs(away - np.median(away)))
+    spread = mad_std(away)
     return np.abs(away) > _OUTLIER * max(spread, 1e-300)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from tso_level3.core.plan import Plan
-from tso_level3.utils.stats import robust
+from tso_level3.utils.stats import mad_std
 
 __all__ = ["Neighbour", "Surroundings", "surroundings_of"]
 
@@ -198,7 +198,7 @@ def _uneven(plan: Plan, image: np.ndarray, frames: int) -> np.ndarray:
     angle = np.arctan2(v, u)
     # What differs from pixel to pixel, the noise of the mean set aside.
     noise = plan.noise.total[ring].mean() / max(frames, 1)
-    white = np.sqrt(max(robust(values) ** 2 - noise, 0.0))
+    white = np.sqrt(max(mad_std(values) ** 2 - noise, 0.0))
     with np.errstate(invalid="ignore", divide="ignore"):
         flux = plan.overlap @ image[: plan.layout.n_near]
     out = none.copy()
@@ -210,7 +210,7 @@ def _uneven(plan: Plan, image: np.ndarray, frames: int) -> np.ndarray:
         if use.sum() < 4:
             continue
         means = np.bincount(sector, values, minlength=count)[use] / size[use]
-        sigma = robust(means) if count >= 2 * _FEWEST else float(means.std(ddof=1))
+        sigma = mad_std(means) if count >= 2 * _FEWEST else float(means.std(ddof=1))
         sigma *= np.sqrt(area * min(area, len(ring) / count))
         out[k] = max(sigma, white * np.sqrt(area)) / abs(flux[k])
     return out

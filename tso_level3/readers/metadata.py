@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tso_level3.config.instruments import PIXEL_SCALES
 from tso_level3.datatypes import Optics
 from tso_level3.readers.errors import InputError
 from tso_level3.readers.fits.cards import value
@@ -70,7 +71,6 @@ KEYWORDS = {
     "time.barycentric_expend": "BENDTIME",
 }
 
-_SCALES = {"NIRISS": 0.0656, "FGS": 0.0698, "MIRI": 0.1109}
 _SPECTRA = {
     "NRC_TSGRISM",
     "NRC_GRISM",
@@ -195,11 +195,10 @@ def optics_of(tree: Mapping[str, Any]) -> Optics:
     if instrument == "NIRCAM" and not channel and detector:
         channel = "LONG" if detector.endswith(("LONG", "5")) else "SHORT"
     area = number(tree, "photometry.pixelarea_arcsecsq")
-    scale = _SCALES.get(instrument, math.nan)
+    key = instrument
     if instrument == "NIRCAM" and channel:
-        scale = 0.0629 if channel == "LONG" else 0.0312
-    if area > 0:
-        scale = math.sqrt(area)
+        key = "NIRCAM_LONG" if channel == "LONG" else "NIRCAM_SHORT"
+    scale = math.sqrt(area) if area > 0 else PIXEL_SCALES.get(key, math.nan)
     return Optics(
         instrument=instrument,
         detector=detector,

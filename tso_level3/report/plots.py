@@ -12,7 +12,7 @@ from tso_level3.flags import Flag
 from tso_level3.product.rows import out_of_transit
 from tso_level3.product.tables import rows_of_events
 from tso_level3.utils.atomic import replacing
-from tso_level3.utils.stats import MAD
+from tso_level3.utils.stats import mad_std
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,7 +64,7 @@ def bin_means(
         here = np.flatnonzero(place == number)
         off = np.abs(values[here] - np.median(values[here]))
         # The bin's own scatter: a bin in the ingress is wider than the noise.
-        here = here[off <= 5.0 * max(MAD * np.median(off), np.median(errors[here]))]
+        here = here[off <= 5.0 * max(mad_std(off, center=0.0), np.median(errors[here]))]
         if len(here) >= 2:
             formal = np.sqrt(np.sum(errors[here] ** 2)) / len(here)
             spread = np.std(values[here], ddof=1) / np.sqrt(len(here))

@@ -18,6 +18,7 @@ from tso_level3.core.plan import Measurement, Plan
 from tso_level3.datatypes import Exposure, Picture, Result
 from tso_level3.planning.plan_exposure import first_look
 from tso_level3.quality.apertures import Choice, judge, net_flux
+from tso_level3.quality.components import slow_components
 from tso_level3.quality.noise import bin_size, counted, time_averaging
 from tso_level3.quality.verdict import verdict_of
 from tso_level3.run.assess import (
@@ -31,7 +32,7 @@ from tso_level3.run.assess import (
 from tso_level3.run.batches import MODULES, Task, batches_of, chunk_of
 from tso_level3.run.executors import Crew, crew, keep_memory, mapped
 from tso_level3.utils.progress import showing
-from tso_level3.utils.stats import median, robust
+from tso_level3.utils.stats import mad_std, median
 from tso_level3.utils.threads import one_thread
 
 if TYPE_CHECKING:
@@ -151,8 +152,13 @@ def _result(
     verdict = verdict_of(signs_of(light_curve, plan, choice, settings))
     if verdict.reasons:
         log.warning("Verdict on the light curve: %s.", verdict)
+    # A functional times the variances is the change of the image that it measures.
+    variance = np.where(plan.dead, 0.0, plan.noise.total)[: plan.layout.n_fit]
+    images = plan.eigenimages * variance / plan.template.flux
+    slow = slow_components(found.components, images, bin_size(exposure.times.time, len(quoted)))
+    light_curve["components"] = slow.values
     box, template = plan.layout.box, plan.template
-    n_fit, fit = plan.layout.n_fit, plan.layout.fit
+    fit = plan.layout.fit
     info = {
         "version": __version__,
         "settings": settings.as_dict(),
@@ -188,6 +194,11 @@ def _result(
             "moving": bool(plan.moving and plan.source != "position"),
         },
         "flicker": plan.flicker,
+        "components": {
+            "origin": [int(fit.x), int(fit.y)],
+            "red": slow.red.tolist(),
+            "significant": slow.significant,
+        },
         "background_smooth": plan.info.get("background_smooth", {}).get(choice.annulus, {}),
         "bound": _over_bound(found, plan),
         "averaging": {
@@ -197,7 +208,6 @@ def _result(
             "red_noise": averaging.red_noise,
         },
     }
-    components = plan.components * np.sqrt(plan.noise.total[:n_fit])
     return Result(
         light_curve=light_curve,
         apertures=choice.apertures,
@@ -209,7 +219,7 @@ def _result(
             template.image.image, template.x - box.x, template.y - box.y, 1, (box.x, box.y)
         ),
         kernel=_kernel_picture(plan),
-        components=components.reshape(-1, fit.ny, fit.nx),
+        components=slow.images.reshape(-1, fit.ny, fit.nx),
         meta=exposure.meta,
         info=info,
         filenames=exposure.filenames,
@@ -232,7 +242,7 @@ def _over_bound(found: Measurement, plan: Plan) -> dict[str, float]:
     for k, axis in enumerate("xy"):
         steps = np.diff(found.psf[:, k])
         bound = median(found.psf_err[:, k])
-        scatter = robust(steps) / np.sqrt(2) if np.isfinite(steps).sum() >= 10 else np.nan
+        scatter = mad_std(steps) / np.sqrt(2) if np.isfinite(steps).sum() >= 10 else np.nan
         out[f"scatter_{axis}"] = float(scatter)
         out[f"bound_{axis}"] = float(bound)
         out[f"ratio_{axis}"] = float(scatter / bound) if bound > 0 else np.nan

@@ -1,4 +1,4 @@
-"""Synthetic exposures with known truth, as arrays and as genuine Level-2 files."""
+"""Synthetic exposures with known truth, as arrays and as Level-2 files."""
 
 from tso_level3.simulate.exposure import (
     SimulatedExposure,

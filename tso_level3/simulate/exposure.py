@@ -1,7 +1,7 @@
 """Synthetic exposures with known truth: arrays, or level-2 files with their association.
 
-Everything is simulated in electrons and converted at the end. The same `Simulation` gives the same
-pixels, as arrays or as files, whatever the number of files.
+Frames are simulated in electrons and converted at the end. The same `Simulation` gives the same
+pixels, as arrays or in any number of files.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-_BLOCK = 2**20  # pixels that are made at once; part of what the seed means
+# Pixels that are made at once; another number changes the random numbers of a seed.
+_BLOCK = 2**20
 
 DO_NOT_USE, SATURATED, JUMP_DET, DEAD, HOT = (
     DQ_BITS[name] for name in ("DO_NOT_USE", "SATURATED", "JUMP_DET", "DEAD", "HOT")
@@ -39,7 +40,7 @@ _PLANES = ("data", "err", "dq", "var_poisson", "var_rnoise", "var_flat")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SimulatedFrames:
-    """A run of frames in the file's unit.
+    """Consecutive frames in the file's unit.
 
     Attributes
     ----------
@@ -111,7 +112,7 @@ class SimulatedExposure:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SimulatedFiles:
-    """Where a synthetic exposure was written.
+    """Paths of a synthetic exposure.
 
     Attributes
     ----------
@@ -120,7 +121,7 @@ class SimulatedFiles:
     segments : tuple of Path
         The ``calints`` files in order of time.
     association : Path
-        The tso3 association of them.
+        Their tso3 association.
     truth : Path
         ECSV table with a row per integration.
     """
@@ -166,15 +167,15 @@ def simulate_arrays(sim: Simulation) -> SimulatedExposure:
 def simulate_files(sim: Simulation, folder: str | Path) -> SimulatedFiles:
     """Write a synthetic exposure as level-2 files, with association and truth.
 
-    Frames are written as they are made; an exposure need not fit into memory. Files of the same
-    names are replaced.
+    Frames are written as they are made, so that memory does not grow with their number. Files of
+    the same names are replaced.
 
     Parameters
     ----------
     sim : Simulation
         The settings.
     folder : str or Path
-        Where to; made if it does not exist.
+        Folder of the files; made if it does not exist.
 
     Returns
     -------
@@ -186,16 +187,11 @@ def simulate_files(sim: Simulation, folder: str | Path) -> SimulatedFiles:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     scene = build_scene(sim)
-    writers = files.open_segments(scene, folder)
-    try:
+    with files.segment_writers(scene, folder) as writers:
         for frames in simulate_frames(scene):
             for writer in writers:
                 writer.write(frames)
-        segments = tuple(writer.close() for writer in writers)
-    except BaseException:
-        for writer in writers:
-            writer.discard()
-        raise
+    segments = tuple(writer.path for writer in writers)
     association = files.write_association(sim, segments, folder)
     truth = folder / f"{files.root_name(sim)}_truth.ecsv"
     scene.truth.write(truth, format="ascii.ecsv", overwrite=True)
@@ -206,7 +202,7 @@ def simulate_files(sim: Simulation, folder: str | Path) -> SimulatedFiles:
 def simulate_frames(scene: Scene) -> Iterator[SimulatedFrames]:
     """Make the frames of an exposure, a block at a time.
 
-    The numbers of cosmic rays and bad pixels are entered in the scene's truth on the way.
+    The numbers of cosmic rays and bad pixels are written to the scene's truth.
 
     Parameters
     ----------
@@ -216,7 +212,7 @@ def simulate_frames(scene: Scene) -> Iterator[SimulatedFrames]:
     Yields
     ------
     SimulatedFrames
-        Runs of frames in order of time.
+        Consecutive frames in order of time.
     """
     sim = scene.simulation
     size = max(1, _BLOCK // (sim.shape[0] * sim.shape[1]))
@@ -236,7 +232,7 @@ def simulate_frames(scene: Scene) -> Iterator[SimulatedFrames]:
 def _frames(
     scene: Scene, fixed: np.ndarray, rng: np.random.Generator, start: int, stop: int
 ) -> SimulatedFrames:
-    """Scene, noise, hits and flags of integrations [start, stop)."""
+    """Make integrations [start, stop): scene, noise, cosmic rays and flags."""
     sim = scene.simulation
     expected = scene.frames(start, stop)
     shape = expected.shape
@@ -279,7 +275,7 @@ def _frames(
 
 
 def _fixed_bad(sim: Simulation) -> np.ndarray:
-    """(ny, nx) uint32 flags of the pixels that are bad in all integrations."""
+    """Draw the flags of the pixels that are bad in all integrations, (ny, nx) uint32."""
     rng = np.random.default_rng([sim.seed, 3])
     draw = rng.random(sim.shape)
     dq = np.zeros(sim.shape, dtype=np.uint32)
@@ -287,13 +283,13 @@ def _fixed_bad(sim: Simulation) -> np.ndarray:
     dq[draw < sim.bad_fixed / 2] = DO_NOT_USE | HOT
     for x, y in sim.bad_pixels:
         dq[y, x] = DO_NOT_USE | DEAD
-    # flags that say something and forbid nothing
+    # Flags without DO_NOT_USE.
     dq[(draw > 0.98) & (draw < 0.98 + sim.bad_fixed)] = HOT
     return dq
 
 
 def _random_bad(sim: Simulation, rng: np.random.Generator, dq: np.ndarray) -> np.ndarray:
-    """Flag pixels of single integrations in ``dq``; answers with their number per integration."""
+    """Flag pixels of single integrations in ``dq``; returns their number per integration."""
     n = len(dq)
     number = rng.poisson(sim.bad_random * dq[0].size, n)
     frame = np.repeat(np.arange(n), number)
@@ -309,7 +305,7 @@ def _random_bad(sim: Simulation, rng: np.random.Generator, dq: np.ndarray) -> np
 
 
 def _hits(sim: Simulation, rng: np.random.Generator, start: int, stop: int) -> Table:
-    """Cosmic rays that the ramp fit left in single pixels; some were noticed there and flagged."""
+    """Draw the cosmic rays that the ramp fit left in single pixels, of which some are flagged."""
     ny, nx = sim.shape
     number = rng.poisson(sim.cosmic_rays, stop - start)
     total = int(number.sum())
@@ -323,7 +319,7 @@ def _hits(sim: Simulation, rng: np.random.Generator, start: int, stop: int) -> T
 
 
 def _row_offsets(sim: Simulation, rng: np.random.Generator, n: int) -> np.ndarray:
-    """(n, ny, nx) offsets common to a row of an amplifier, with a 1/f spectrum along y."""
+    """Draw 1/f row noise: offsets common to a row of an amplifier, (n, ny, nx)."""
     ny, nx = sim.shape
     frequency = np.fft.rfftfreq(ny)
     amplitude = np.zeros_like(frequency)

@@ -1,8 +1,8 @@
-"""Synthetic level-2 files, written as their frames are made, and their association.
+"""Writer of synthetic level-2 files, frame by frame, and of their association.
 
-A data model of a single frame gives headers, INT_TIMES and the ASDF extension. The file is laid
-out from those with room for all frames, and the frames are put in their places as they come, so
-that an exposure of any length needs the memory of a few frames.
+A data model of a single frame is saved for its headers, INT_TIMES and ASDF extension. The file is
+made of those with space for all frames, and frames are written to their offsets as they are made,
+so that an exposure of any length takes the memory of a few frames.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +23,12 @@ from tso_level3.simulate import header
 from tso_level3.simulate.header import root_name
 from tso_level3.simulate.scene import Scene, segment_edges
 from tso_level3.simulate.settings import Simulation
+from tso_level3.utils.atomic import replacing
 
 if TYPE_CHECKING:
     from tso_level3.simulate import SimulatedFrames
 
-__all__ = ["SegmentWriter", "open_segments", "root_name", "write_association"]
+__all__ = ["SegmentWriter", "root_name", "segment_writers", "write_association"]
 
 log = logging.getLogger(__name__)
 
@@ -39,34 +43,40 @@ _PLANES = {
 }
 
 
-def open_segments(scene: Scene, folder: Path) -> list[SegmentWriter]:
-    """Lay out the files of an exposure.
+@contextmanager
+def segment_writers(scene: Scene, folder: Path) -> Iterator[list[SegmentWriter]]:
+    """Open the files of an exposure, which get their names at the end; none is left on an error.
 
     Parameters
     ----------
     scene : Scene
         The exposure.
     folder : Path
-        Where to.
+        Folder of the files.
 
-    Returns
-    -------
+    Yields
+    ------
     list of SegmentWriter
-        One for each segment.
+        One per segment.
     """
-    writers: list[SegmentWriter] = []
-    try:
-        for segment in range(1, scene.simulation.segments + 1):
-            writers.append(SegmentWriter(scene, segment, folder))
-    except BaseException:
-        for writer in writers:
-            writer.discard()
-        raise
-    return writers
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(_writer(scene, segment, folder))
+            for segment in range(1, scene.simulation.segments + 1)
+        ]
+
+
+@contextmanager
+def _writer(scene: Scene, segment: int, folder: Path) -> Iterator[SegmentWriter]:
+    path = folder / header.file_name(scene.simulation, segment)
+    with replacing(path) as part:
+        with FileIO(part, "w") as file:
+            yield SegmentWriter(scene, segment, path, file)
+        _renew_hash(part)
 
 
 class SegmentWriter:
-    """A segment's file under construction; it has its name once it is closed.
+    """Writer of the file of a segment.
 
     Parameters
     ----------
@@ -74,28 +84,22 @@ class SegmentWriter:
         The exposure.
     segment : int
         Segment, from 1.
-    folder : Path
-        Where to.
+    path : Path
+        Final name of the file.
+    file : FileIO
+        The file, empty.
     """
 
-    def __init__(self, scene: Scene, segment: int, folder: Path) -> None:
+    def __init__(self, scene: Scene, segment: int, path: Path, file: FileIO) -> None:
         sim = scene.simulation
         self.start, self.stop = (int(v) for v in segment_edges(sim)[segment - 1 : segment + 1])
-        self.path = folder / header.file_name(sim, segment)
-        self._part = self.path.with_name(self.path.name + ".part")
+        self.path, self._file = path, file
         self._frame_bytes = 4 * sim.shape[0] * sim.shape[1]
         self._offsets: dict[str, int] = {}
-        self._file = None
-        try:
-            # Inside, since Ctrl-C may come as soon as the file is there.
-            self._file = self._part.open("wb", buffering=0)
-            with tempfile.TemporaryDirectory() as scratch:
-                skeleton = Path(scratch) / self.path.name
-                _write_skeleton(scene, segment, skeleton)
-                self._lay_out(skeleton, sim.shape)
-        except BaseException:
-            self.discard()
-            raise
+        with tempfile.TemporaryDirectory() as scratch:
+            skeleton = Path(scratch) / path.name
+            _write_skeleton(scene, segment, skeleton)
+            self._lay_out(skeleton, sim.shape)
 
     def _lay_out(self, skeleton: Path, shape: tuple[int, int]) -> None:
         """Write everything but the frames."""
@@ -120,7 +124,7 @@ class SegmentWriter:
         self._file.truncate(self._file.tell())
 
     def write(self, frames: SimulatedFrames) -> None:
-        """Put those of the frames that belong to this segment in their places."""
+        """Write those of the frames that belong to this segment."""
         low, high = max(frames.start, self.start), min(frames.stop, self.stop)
         if low >= high:
             return
@@ -128,7 +132,7 @@ class SegmentWriter:
         for name, offset in self._offsets.items():
             values = getattr(frames, name)[rows]
             if name == "dq":
-                # FITS has no unsigned integers: they are stored less 2**31
+                # FITS has no unsigned integers: 2**31 is subtracted.
                 stored = (values ^ np.uint32(1 << 31)).astype(">u4")
             else:
                 stored = values.astype(">f4")
@@ -137,26 +141,13 @@ class SegmentWriter:
             while view:
                 view = view[self._file.write(view) :]
 
-    def close(self) -> Path:
-        """Finish the file and give it its name."""
-        self._file.close()
-        _renew_hash(self._part)
-        self._part.replace(self.path)
-        return self.path
-
-    def discard(self) -> None:
-        """Leave nothing of an unfinished file."""
-        if self._file is not None:
-            self._file.close()
-        self._part.unlink(missing_ok=True)
-
 
 def _padded(size: int) -> int:
     return -(-size // _RECORD) * _RECORD
 
 
 def _write_skeleton(scene: Scene, segment: int, path: Path) -> None:
-    """Write a genuine data model that lacks all frames but one."""
+    """Save a data model of one frame."""
     from stdatamodels.jwst import datamodels
 
     sim = scene.simulation
@@ -171,12 +162,12 @@ def _write_skeleton(scene: Scene, segment: int, path: Path) -> None:
 
 
 def _asdf_hdu(hdu: Any, shape: tuple[int, int], n: int) -> bytes:
-    """Correct the number of frames in the ASDF extension."""
+    """Return the ASDF extension with the number of frames corrected."""
     content = bytes(hdu.data.tobytes())
     end = content.index(b"\n...\n")
     old = b"shape: [1, %d, %d]" % shape
     text = content[:end].replace(old, b"shape: [%d, %d, %d]" % (n, *shape))
-    # binary blocks follow; their index, which is optional, would be out of date
+    # Binary blocks follow; their index, which is optional, would be wrong.
     rest = content[end:]
     index = rest.rfind(b"#ASDF BLOCK INDEX")
     if index >= 0:
@@ -189,7 +180,7 @@ def _asdf_hdu(hdu: Any, shape: tuple[int, int], n: int) -> bytes:
 
 
 def _renew_hash(path: Path) -> None:
-    """Enter the digest of the final headers, by which a reader knows that ASDF is up to date."""
+    """Write the digest of the final headers, which tells a reader that ASDF matches them."""
     from stdatamodels.fits_support import FITS_HASH_KEY, fits_hash
 
     with fits.open(path) as hdus:
@@ -213,12 +204,12 @@ def write_association(sim: Simulation, segments: tuple[Path, ...], folder: Path)
     segments : tuple of Path
         The files, in order of time.
     folder : Path
-        Where to.
+        Folder of the file.
 
     Returns
     -------
     Path
-        The ``.json``.
+        The ``.json`` file.
     """
     observation = f"o{sim.observation:03d}"
     members = [

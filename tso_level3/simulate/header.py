@@ -14,7 +14,7 @@ from tso_level3.simulate.settings import Simulation
 __all__ = ["file_name", "int_times", "metadata", "product_name", "root_name", "world_coordinates"]
 
 _DAY = 86400.0
-# (v2, v3) [arcsec] and the turn of the pixel grid [deg] of the fields, to a few arcsec
+# V2, V3 [arcsec] of the detectors' fields to a few arcsec, and rotation of the pixel grid [deg].
 _FIELDS = {"NRCALONG": (86.1, -493.2, 0.1), "MIRIMAGE": (-453.4, -373.5, 4.8)}
 _NIRCAM_FIELD = (82.0, -494.0, -0.4)
 _STEPS = (
@@ -24,19 +24,19 @@ _STEPS = (
 
 
 def root_name(sim: Simulation) -> str:
-    """Name of the exposure, in the way of JWST's files, without segment and detector."""
+    """Return the root of the files' names, without segment and detector."""
     visit = f"jw{sim.program:05d}{sim.observation:03d}{sim.visit:03d}"
     return f"{visit}_04101_{sim.exposure:05d}"
 
 
 def file_name(sim: Simulation, segment: int) -> str:
-    """Name of a segment's file; ``segment`` counts from 1."""
+    """Return the name of a segment's file; ``segment`` counts from 1."""
     cut = f"-seg{segment:03d}" if sim.segments > 1 else ""
     return f"{root_name(sim)}{cut}_{sim.detector.lower()}_calints.fits"
 
 
 def product_name(sim: Simulation) -> str:
-    """Name of the level-3 product that the association asks for."""
+    """Return the name of the level-3 product in the association."""
     optics = [part.lower() for part in (sim.pupil, sim.filter) if part != "N/A"]
     parts = "-".join([*optics, sim.subarray.lower()])
     instrument = sim.instrument.lower()
@@ -44,7 +44,7 @@ def product_name(sim: Simulation) -> str:
 
 
 def int_times(scene: Scene, segment: int, dtype: np.dtype) -> np.ndarray:
-    """Rows of INT_TIMES for a segment's file.
+    """Make the rows of INT_TIMES for a segment's file.
 
     Parameters
     ----------
@@ -69,16 +69,17 @@ def int_times(scene: Scene, segment: int, dtype: np.dtype) -> np.ndarray:
     length = sim.integration_time / _DAY
     utc = (start, start + length / 2, start + length)
     rows = np.zeros(last - first, dtype=dtype)
-    rows[dtype.names[0]] = np.arange(first, last) + 1
-    for name, values in zip(dtype.names[1:4], utc):
+    number, *columns = dtype.names or ()
+    rows[number] = np.arange(first, last) + 1
+    for name, values in zip(columns[:3], utc):
         rows[name] = values
-    for name, values in zip(dtype.names[4:7], utc):
+    for name, values in zip(columns[3:], utc):
         rows[name] = barycentric_mjd(values, sim.ra, sim.dec)
     return rows
 
 
 def metadata(scene: Scene, segment: int) -> dict[str, Any]:
-    """Keywords of a segment's file, as a tree below ``meta``."""
+    """Make the keywords of a segment's file, as a tree below ``meta``."""
     sim = scene.simulation
     edges = segment_edges(sim)
     channel = {} if sim.channel == "N/A" else {"channel": sim.channel, "module": sim.module}
@@ -136,7 +137,7 @@ def metadata(scene: Scene, segment: int) -> dict[str, Any]:
 
 
 def _observation(sim: Simulation) -> dict[str, Any]:
-    """Numbers and dates of the observation."""
+    """Make the numbers and dates of the observation."""
     ids = f"{sim.program:05d}{sim.observation:03d}{sim.visit:03d}"
     start = Time(sim.start_mjd, format="mjd", scale="utc").isot
     end = Time(sim.start_mjd + _duration(sim) / _DAY, format="mjd", scale="utc").isot
@@ -158,12 +159,12 @@ def _observation(sim: Simulation) -> dict[str, Any]:
 
 
 def _duration(sim: Simulation) -> float:
-    """Time from the exposure's start to its last integration's end [s]."""
+    """Return the time from the exposure's start to its last integration's end [s]."""
     return sim.n_int * sim.cadence - sim.frame_time
 
 
 def _exposure(sim: Simulation) -> dict[str, Any]:
-    """Keywords of the exposure that all its segments share."""
+    """Make the keywords of the exposure that all its segments share."""
     duration = _duration(sim)
     utc = sim.start_mjd + np.array([0, duration / 2, duration]) / _DAY
     tdb = barycentric_mjd(utc, sim.ra, sim.dec)
@@ -195,7 +196,7 @@ def _exposure(sim: Simulation) -> dict[str, Any]:
 
 
 def _pointing(sim: Simulation) -> dict[str, Any]:
-    """Keywords that place the frame in the telescope's field and on the sky."""
+    """Make the keywords of the frame's place in the telescope's field and on the sky."""
     v2, v3, turn = _FIELDS.get(sim.detector, _NIRCAM_FIELD)
     x, y = sim.planned_position
     corners = np.array([(-0.5, -0.5), (sim.shape[1] - 0.5, -0.5)])
@@ -224,7 +225,7 @@ def _pointing(sim: Simulation) -> dict[str, Any]:
 
 
 def _linear_wcs(sim: Simulation) -> dict[str, Any]:
-    """The same in FITS keywords; the third axis counts integrations."""
+    """Make the linear world coordinates in FITS keywords; the third axis counts integrations."""
     x, y = sim.planned_position
     scale = sim.pixel_scale / 3600
     cos, sin = math.cos(math.radians(sim.roll)), math.sin(math.radians(sim.roll))
@@ -241,12 +242,12 @@ def _linear_wcs(sim: Simulation) -> dict[str, Any]:
 
 
 def world_coordinates(sim: Simulation) -> Any:
-    """From pixels to ICRS by a tangential projection.
+    """Make the transform from pixels to ICRS by a tangential projection.
 
     Parameters
     ----------
     sim : Simulation
-        The settings; the planned position is where the target is.
+        The settings; the target is at the planned position.
 
     Returns
     -------

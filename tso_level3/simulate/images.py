@@ -1,40 +1,42 @@
-"""Star images at many positions, exact and fast.
+"""Noise-free images of a star at many positions.
 
-A noise-free image is the kernel rendered at the integration's own position. Frames are not
-rendered one by one: a small cell of positions is covered by polynomials through renderings at
-Chebyshev nodes, whose number is raised until they agree with the kernel itself to 1e-8 of the peak;
-a batch of frames is then one matrix product. Where that cannot be reached (a kernel with an edge
-inside the frame) or is not worth it (few frames in a cell), frames are rendered singly.
+Frames are not rendered one by one: over a small cell of positions, images are interpolated by
+polynomials through renderings at Chebyshev nodes, whose number is raised until they agree with the
+kernel to 1e-8 of the peak; a batch of frames is then one matrix product. Where that is not reached
+(a kernel with an edge inside the frame) or takes longer (few frames in a cell), frames are rendered
+one by one.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+
+from tso_level3.datatypes import KernelLike
 
 __all__ = ["Renderer"]
 
 log = logging.getLogger(__name__)
 
-_CELL = 0.25  # largest side of a cell of positions [px]
-_NODES = range(3, 11)  # nodes per axis that are tried
-_TOLERANCE = 1e-8  # of the peak
+# Largest side of a cell of positions [px].
+_CELL = 0.25
+# Numbers of nodes per axis that are tried, and the largest error as a fraction of the peak.
+_NODES, _TOLERANCE = range(3, 11), 1e-8
 
 
 class Renderer:
-    """Images of a star of unit flux, and of its companions, at every integration's position.
+    """Images of a star of unit flux, and of its companions, at each integration's position.
 
     Parameters
     ----------
-    kernels : sequence of Kernel
-        PSFs.
+    kernels : sequence of KernelLike
+        Kernels.
     x, y : ndarray
         (n,) positions of the star [px].
     state : ndarray
-        (n,) integers: which kernel.
+        (n,) index of the kernel.
     shape : tuple of int
         (ny, nx) of an image.
     companions : sequence of (dx, dy, ratio)
@@ -44,7 +46,7 @@ class Renderer:
     def __init__(
         self,
         *,
-        kernels: Sequence[Any],
+        kernels: Sequence[KernelLike],
         x: np.ndarray,
         y: np.ndarray,
         state: np.ndarray,
@@ -53,13 +55,13 @@ class Renderer:
     ) -> None:
         self.kernels = tuple(kernels)
         self.x, self.y, self.state = np.asarray(x, float), np.asarray(y, float), np.asarray(state)
-        self.shape = tuple(shape)
+        self.shape = shape
         self.companions = tuple(companions)
         self._cells: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray] | None] = {}
         self._split()
 
     def _split(self) -> None:
-        """Tile the positions with cells, and count the frames in each."""
+        """Tile the positions with cells, and count the frames in each cell."""
         places, sides = [], []
         for values in (self.x, self.y):
             low, high = values.min(), values.max()
@@ -80,7 +82,9 @@ class Renderer:
         kernel = self.kernels[int(self.state[i])]
         return self._render(kernel, self.x[i], self.y[i])
 
-    def _render(self, kernel: Any, x: float, y: float) -> tuple[np.ndarray, np.ndarray | None]:
+    def _render(
+        self, kernel: KernelLike, x: float, y: float
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         star = kernel.render(x, y, self.shape)
         if not self.companions:
             return star, None
@@ -90,7 +94,7 @@ class Renderer:
         return star, others
 
     def frames(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Images of integrations [start, stop).
+        """Compute the images of integrations [start, stop).
 
         Parameters
         ----------
@@ -112,7 +116,7 @@ class Renderer:
             basis = self._basis(int(cell))
             if basis is None:
                 for row in rows:
-                    for layer, image in zip(layers, self.image(start + row)):
+                    for layer, image in zip(layers, _present(self.image(int(start + row)))):
                         layer[row] = image.reshape(-1)
                 continue
             nodes_x, nodes_y, images = basis
@@ -124,11 +128,11 @@ class Renderer:
                     np.matmul(weights, stack, out=layer)
                 else:
                     layer[rows] = weights @ stack
-        layers = layers.reshape(len(layers), n, *self.shape)
-        return layers[0], (layers[1] if self.companions else None)
+        star, *companions = layers.reshape(len(layers), n, *self.shape)
+        return star, companions[0] if companions else None
 
     def _basis(self, cell: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-        """Nodes and their renderings for a cell; None where frames are rendered singly."""
+        """Return nodes and images of a cell; None where frames are rendered one by one."""
         if cell not in self._cells:
             self._cells[cell] = self._make_basis(cell)
         return self._cells[cell]
@@ -146,24 +150,24 @@ class Renderer:
             nodes = (1 - np.cos(np.pi * (np.arange(count) + 0.5) / count)) / 2
             nodes_x, nodes_y = box[0] + nodes * box[1], box[2] + nodes * box[3]
             stack = [self._render(kernel, x, y) for y in nodes_y for x in nodes_x]
-            images = np.array([[image.reshape(-1) for image in layer] for layer in _layers(stack)])
+            layers = zip(*(_present(images) for images in stack))
+            images = np.array([[image.reshape(-1) for image in layer] for layer in layers])
             if all(_agrees(nodes_x, nodes_y, images[0], probe) for probe in probes):
                 log.debug("cell %d: %d x %d nodes", cell, count, count)
                 return nodes_x, nodes_y, images
-        log.debug("cell %d: the kernel is not smooth here; frames are rendered singly", cell)
+        log.debug("cell %d: the kernel is not smooth here; frames are rendered one by one", cell)
         return None
 
     def _probe(
-        self, kernel: Any, box: tuple[float, ...], at: tuple[float, float]
+        self, kernel: KernelLike, box: tuple[float, ...], at: tuple[float, float]
     ) -> tuple[float, float, np.ndarray]:
         x, y = box[0] + at[0] * box[1], box[2] + at[1] * box[3]
         return x, y, kernel.render(x, y, self.shape).reshape(-1)
 
 
-def _layers(stack: list[tuple[np.ndarray, np.ndarray | None]]) -> list[list[np.ndarray]]:
-    """Images of the star, and of the companions where there are any."""
-    stars, others = zip(*stack)
-    return [list(stars)] if others[0] is None else [list(stars), list(others)]
+def _present(images: tuple[np.ndarray, np.ndarray | None]) -> list[np.ndarray]:
+    """Return the images of the star, and of the companions where there are any."""
+    return [image for image in images if image is not None]
 
 
 def _agrees(
@@ -180,7 +184,7 @@ def _agrees(
 
 
 def _lagrange(nodes: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """(n, k) weights of the polynomials through k nodes at n places."""
+    """Compute the weights (n, k) of the polynomials through k nodes at n places."""
     differences = at[:, None] - nodes
     weights = np.empty_like(differences)
     for j, node in enumerate(nodes):

@@ -1,13 +1,15 @@
-"""The truth of a synthetic exposure: times, light, pointing, kernels and the fixed pattern."""
+"""Truth of a synthetic exposure: times, flux, pointing, kernels and fixed pattern."""
 
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import numpy as np
 from astropy.table import Table
 
+from tso_level3.datatypes import KernelLike
 from tso_level3.psf import bands
 from tso_level3.psf import kernel as psf_kernel
 from tso_level3.psf import pupil as psf_pupil
@@ -22,10 +24,10 @@ _DAY = 86400.0
 def transit_factor(
     separation: np.ndarray, ratio: float, limb: tuple[float, float], n_nodes: int = 48
 ) -> np.ndarray:
-    """Relative flux of a star with quadratic limb darkening behind a dark disc.
+    """Compute the relative flux of a limb-darkened star behind a dark disc.
 
-    The light that is missing is integrated ring by ring: a ring of radius r about the star's
-    centre is covered over an angle that is known in closed form (Mandel and Agol 2002).
+    The light that is missing is integrated over rings about the star's centre, each of which is
+    covered over an angle that is known in closed form (Mandel and Agol 2002).
 
     Parameters
     ----------
@@ -59,7 +61,7 @@ def transit_factor(
         return 1 - u1 * dim - u2 * dim**2
 
     nodes, weights = np.polynomial.legendre.leggauss(n_nodes)
-    # sin**2 spacing takes away the square roots that the covered angle and mu have at the ends
+    # Spacing by sin**2 removes the square roots that the covered angle and mu have at the ends.
     turn = np.pi / 4 * (nodes + 1)
     step, weight = np.sin(turn) ** 2, np.pi / 4 * weights * np.sin(2 * turn)
 
@@ -81,7 +83,7 @@ def transit_factor(
 
 
 def barycentric_mjd(mjd_utc: np.ndarray, ra: float, dec: float) -> np.ndarray:
-    """Times at the solar system's barycentre, seen from the Earth's centre.
+    """Compute times at the solar system's barycentre for an observer at the Earth's centre.
 
     Parameters
     ----------
@@ -100,7 +102,7 @@ def barycentric_mjd(mjd_utc: np.ndarray, ra: float, dec: float) -> np.ndarray:
     from astropy.time import Time
 
     mjd = np.asarray(mjd_utc, dtype=float)
-    # the path is smooth over hours: a few dozen points and a cubic stand for all of them
+    # The correction is smooth over hours: it is computed at 33 times and interpolated.
     coarse = np.linspace(mjd.min() - 0.1, mjd.max() + 0.1, 33)
     times = Time(coarse, format="mjd", scale="utc")
     earth = get_body_barycentric("earth", times, ephemeris="builtin").xyz.to_value(units.m)
@@ -115,7 +117,7 @@ def barycentric_mjd(mjd_utc: np.ndarray, ra: float, dec: float) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scene:
-    """The truth of every integration, and the images that go with it.
+    """Truth of each integration, and its noise-free images.
 
     Attributes
     ----------
@@ -124,7 +126,7 @@ class Scene:
     truth : Table
         A row per integration (see `build_scene`).
     renderer : Renderer
-        The star's image at every integration's position.
+        The star's image at each integration's position.
     flat : ndarray
         (ny, nx) fixed pattern that multiplies the scene.
     flat_error : ndarray
@@ -138,7 +140,7 @@ class Scene:
     flat_error: np.ndarray
 
     def frames(self, start: int, stop: int, *, star_only: bool = False) -> np.ndarray:
-        """Noise-free images.
+        """Compute noise-free images.
 
         Parameters
         ----------
@@ -165,7 +167,7 @@ class Scene:
 
 
 def build_scene(sim: Simulation) -> Scene:
-    """Settle everything about an exposure but its noise.
+    """Make everything of an exposure but its noise.
 
     Parameters
     ----------
@@ -178,9 +180,9 @@ def build_scene(sim: Simulation) -> Scene:
         With a truth of these columns: ``integration`` (1-based), ``segment`` (1-based),
         ``mjd_utc`` and ``bmjd_tdb`` (mid-times) [d], ``flux`` [electron] of the whole star, ``x``
         and ``y`` [pix], ``background`` [electron per pixel], ``transit`` (factor on the flux),
-        ``kernel`` (how many tilts there were), ``cosmic_rays`` and ``bad_pixels`` (numbers of
-        hits and of pixels bad in this integration alone, 0 until frames are made). Its meta has
-        the conversion factors and the transit's parameters.
+        ``kernel`` (number of tilts so far), ``cosmic_rays`` and ``bad_pixels`` (numbers of hits
+        and of pixels bad in this integration alone, 0 until frames are made). Its meta has the
+        conversion factors and the transit's parameters.
     """
     index = np.arange(sim.n_int)
     start = sim.start_mjd + index * sim.cadence / _DAY
@@ -233,23 +235,23 @@ _UNITS = {
 
 
 def segment_edges(sim: Simulation) -> np.ndarray:
-    """(segments + 1,) first integration of every segment, and the end, 0-based."""
+    """Return the first integration of each segment, and the end, 0-based."""
     return np.linspace(0, sim.n_int, sim.segments + 1).round().astype(int)
 
 
 def segment_numbers(sim: Simulation) -> np.ndarray:
-    """(n_int,) segment of every integration, 1-based."""
+    """Return the segment of each integration, 1-based."""
     return np.searchsorted(segment_edges(sim), np.arange(sim.n_int), side="right")
 
 
 def _transit(sim: Simulation, mid: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
-    """Transit factor at the mid-times, and its parameters for the truth's meta."""
+    """Compute the transit factor at the mid-times, and the parameters for the truth's meta."""
     length = sim.n_int * sim.cadence / 3600
     duration = 0.4 * length if sim.transit_duration is None else sim.transit_duration
     middle = length / 2 if sim.transit_mid is None else sim.transit_mid
     at = sim.start_mjd + middle / 24
     ratio = float(np.sqrt(sim.transit_depth))
-    # a straight path across the star: |z| = 1 + ratio at first and fourth contact
+    # The path is straight, with |z| = 1 + ratio at first and fourth contact.
     half_chord = np.sqrt((1 + ratio) ** 2 - sim.transit_impact**2)
     along = (mid - at) / (duration / 24 / 2) * half_chord
     factor = transit_factor(np.hypot(along, sim.transit_impact), ratio, sim.limb)
@@ -262,7 +264,7 @@ def _transit(sim: Simulation, mid: np.ndarray) -> tuple[np.ndarray, dict[str, fl
 
 
 def _moves(sim: Simulation) -> np.ndarray:
-    """(n_int, 2) jumps, antenna moves and settling of the pointing [px]."""
+    """Add up jumps, antenna moves and settling of the pointing, (n_int, 2) [px]."""
     rows = np.arange(sim.n_int)
     out = np.exp(-rows / sim.settling_length)[:, None] * np.array(sim.settling)
     for first, dx, dy in sim.jumps:
@@ -273,7 +275,7 @@ def _moves(sim: Simulation) -> np.ndarray:
 
 
 def _truth_meta(sim: Simulation) -> dict[str, Any]:
-    """What a reader of the truth needs to compare it with the files."""
+    """Return the settings, and the factors to compare the truth with the files."""
     settings = {
         field.name: getattr(sim, field.name)
         for field in dataclasses.fields(sim)
@@ -294,8 +296,8 @@ def _truth_meta(sim: Simulation) -> dict[str, Any]:
     }
 
 
-def _kernels(sim: Simulation, truth: Table) -> tuple[Any, ...]:
-    """The PSF before the first tilt and after each."""
+def _kernels(sim: Simulation, truth: Table) -> tuple[KernelLike, ...]:
+    """Compute the kernel before the first tilt and after each."""
     if not isinstance(sim.kernel, str):
         return (sim.kernel,)
     if sim.kernel == "gaussian":
@@ -305,33 +307,34 @@ def _kernels(sim: Simulation, truth: Table) -> tuple[Any, ...]:
     for dx, dy in [(0.0, 0.0)] + [companion[:2] for companion in sim.companions]:
         x, y = np.asarray(truth["x"]) + dx, np.asarray(truth["y"]) + dy
         reach += [x.max(), y.max(), nx - 1 - x.min(), ny - 1 - y.min()]
-    setup = {
-        "instrument": sim.instrument,
-        "filter": sim.filter,
-        "pupil": sim.pupil,
-        "detector": sim.detector,
-        # all of the frame, so that no edge of the kernel moves across pixels
-        "half_width": float(np.clip(np.ceil(max(reach)) + 2, 24, 1024)),
-    }
+    make = partial(
+        psf_kernel.jwst_kernel,
+        instrument=sim.instrument,
+        filter=sim.filter,
+        pupil=sim.pupil,
+        detector=sim.detector,
+        # All of the frame, so that no edge of the kernel moves across pixels.
+        half_width=float(np.clip(np.ceil(max(reach)) + 2, 24, 1024)),
+    )
     rotation = bands.rotation(sim.instrument)
     opd = None
     if sim.wavefront_rms:
         seed = sim.seed if sim.wavefront_seed is None else sim.wavefront_seed
         opd = psf_pupil.segment_wavefront(seed=seed, rms=sim.wavefront_rms, rotation=rotation)
-    kernels = [psf_kernel.jwst_kernel(**setup, opd=opd)]
+    kernels = [make(opd=opd)]
     for tilt in sorted(sim.tilts, key=lambda t: t.integration):
         moved = psf_pupil.segment_tilt(
             tilt.segment, tilt.tip, tilt.tilt, tilt.piston, rotation=rotation
         )
         opd = moved if opd is None else opd + moved
-        kernels.append(psf_kernel.jwst_kernel(**setup, opd=opd))
+        kernels.append(make(opd=opd))
     return tuple(kernels)
 
 
 def _flat(sim: Simulation) -> tuple[np.ndarray, np.ndarray]:
-    """The fixed pattern, and the relative error that the flat's file would state for it."""
+    """Draw the fixed pattern, and the relative error that the flat's file would have for it."""
     rng = np.random.default_rng([sim.seed, 1])
     error = sim.flat_error * rng.uniform(0.7, 1.3, sim.shape)
     pattern = 1 + error * rng.standard_normal(sim.shape)
-    # far out in the tail a large error would turn the sky negative
+    # A large error could make the pattern negative.
     return (np.clip(pattern, 0, None) if sim.flat_pattern else np.ones(sim.shape)), error

@@ -1,7 +1,7 @@
-"""What a synthetic exposure is made of: one frozen set of numbers, and presets by name.
+"""Settings of a synthetic exposure, and presets of observing modes.
 
-Everything that carries a charge is in electrons per integration; the file's unit is reached with
-gain, integration time and pixel area. Coordinates are 0-based with pixel centres at integers.
+Fluxes and noise are in electrons per integration; gain, integration time and pixel area convert
+them to the file's unit. Coordinates are 0-based with pixel centres at integers.
 """
 
 from __future__ import annotations
@@ -10,22 +10,21 @@ import dataclasses
 import math
 from typing import Any
 
+from tso_level3.config.instruments import PIXEL_SCALES
+from tso_level3.datatypes import KernelLike
 from tso_level3.psf import kernel as psf_kernel
 
 __all__ = ["PRESETS", "Simulation", "Tilt", "simulation"]
 
-#: Pixel scales [arcsec] where no kernel can be computed for the filter.
-PIXEL_SCALE = {"SHORT": 0.0312, "LONG": 0.0629, "N/A": 0.1109}
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Tilt:
-    """A mirror segment that moves during the exposure and stays where it went.
+    """A mirror segment that moves during the exposure and stays there.
 
     Attributes
     ----------
     integration : int
-        The first integration (0-based) that sees the moved segment.
+        First integration (0-based) with the segment moved.
     segment : int
         The segment, 1 to 18, numbered as in `tso_level3.psf.pupil.segment_centers`.
     tip, tilt : float
@@ -44,7 +43,7 @@ class Tilt:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Simulation:
-    """Everything a synthetic exposure depends on; the same values give the same pixels.
+    """Settings of a synthetic exposure; the same values give the same pixels.
 
     Attributes
     ----------
@@ -62,19 +61,19 @@ class Simulation:
         Planned (x, y) of the star [px], written (1-based) as the SIAF reference point; None is
         the middle of the frame.
     offset : tuple of float
-        Where the star really is, relative to ``position`` [px].
+        Position of the star relative to ``position`` [px].
     jitter : float
         rms of the pointing, per axis and integration [px].
     drift : tuple of float
         Linear motion in x and y over the exposure, symmetrical about its middle [px].
     jumps : tuple of (integration, dx, dy)
-        The pointing moves by dx, dy [px] from that integration (0-based) on.
+        Shifts dx, dy of the pointing [px] from an integration (0-based) on.
     antenna_moves : tuple of (integration, length, dx, dy)
-        The same for as many integrations as ``length`` says.
+        The same for ``length`` integrations.
     settling : tuple of float
         Offset in x and y [px] at the start, which decays exponentially.
     settling_length : float
-        Integrations in which it falls by a factor of e.
+        Its e-folding time [integrations].
     flux : float
         Electrons of the star per integration, out of transit, in the whole PSF.
     flux_slope : float
@@ -88,7 +87,7 @@ class Simulation:
     transit_depth : float
         Squared ratio of the radii; 0 is no transit.
     transit_duration : float or None
-        From first to fourth contact [h]; None is 40 % of the exposure.
+        Time from first to fourth contact [h]; None is 40 % of the exposure.
     transit_mid : float or None
         Mid-time after the start of the exposure [h]; None is the middle of the exposure.
     transit_impact : float
@@ -118,17 +117,17 @@ class Simulation:
         Multiply the scene by a fixed pattern of that size.
     variance_from : {'data', 'model'}
         VAR_POISSON of what was measured, as the pipeline has it, or of what was expected.
-    kernel : {'jwst', 'gaussian'} or Kernel
-        The PSF of the scene.
+    kernel : {'jwst', 'gaussian'} or KernelLike
+        Kernel of the stars.
     sigma : tuple of float
         Widths (x, y) of the Gaussian kernel [px].
     wavefront_rms : float
-        rms of a random wavefront error of the segments [m]; a fit with the nominal kernel does
-        not know it.
+        rms of a random wavefront error of the segments [m], which the nominal kernel does not
+        have.
     wavefront_seed : int or None
-        Its seed; None takes ``seed``.
+        Its seed; None is ``seed``.
     tilts : tuple of Tilt
-        Segments that move during the exposure.
+        Mirror segments that move during the exposure.
     unit : {'MJy/sr', 'DN/s'}
         Unit of SCI and ERR.
     gain : float
@@ -142,20 +141,20 @@ class Simulation:
     start_mjd : float
         Start of the exposure, MJD UTC [d].
     ra, dec, roll : float
-        Of the target, and the direction of +y east of north [deg].
+        Direction of the target, and position angle of +y, east of north [deg].
     target : str
         Name of the target.
     program, observation, visit, exposure : int
-        Numbers that go into the files' names and headers.
+        Numbers in the files' names and headers.
     int_times : {'segment', 'exposure'}
         Rows of INT_TIMES in a segment's file: its own, or all of them.
     seed : int
-        Of everything random.
+        Seed of the random numbers.
 
     Raises
     ------
     ValueError
-        A value is out of its bounds; the sentence names it.
+        A value is out of its bounds; the message names it.
     """
 
     instrument: str = "NIRCAM"
@@ -201,7 +200,7 @@ class Simulation:
     flat_error: float = 0.002
     flat_pattern: bool = True
     variance_from: str = "data"
-    kernel: Any = "jwst"
+    kernel: str | KernelLike = "jwst"
     sigma: tuple[float, float] = (1.0, 1.0)
     wavefront_rms: float = 0.0
     wavefront_seed: int | None = None
@@ -251,7 +250,7 @@ class Simulation:
         self._check_places()
 
     def _check_places(self) -> None:
-        """Refuse pixels and integrations that the exposure does not have."""
+        """Raise an error for pixels and integrations that the exposure does not have."""
         ny, nx = self.shape
         for x, y in self.bad_pixels:
             if not (0 <= x < nx and 0 <= y < ny):
@@ -292,10 +291,10 @@ class Simulation:
 
     @property
     def pixel_scale(self) -> float:
-        """Side of a pixel [arcsec], that of the computed kernel."""
+        """Side of a pixel [arcsec], as in the computed kernel."""
         if psf_kernel.known(self.instrument, self.filter, self.pupil):
             return psf_kernel.pixel_scale(self.instrument, self.filter, self.pupil, self.detector)
-        return PIXEL_SCALE[self.channel]
+        return PIXEL_SCALES["MIRI" if self.channel == "N/A" else f"NIRCAM_{self.channel}"]
 
     @property
     def pixel_area(self) -> float:
@@ -315,7 +314,7 @@ class Simulation:
 
     @property
     def description(self) -> str:
-        """One line: what is simulated."""
+        """One-line description."""
         ny, nx = self.shape
         name = self.filter if self.pupil in ("CLEAR", "N/A") else f"{self.filter}+{self.pupil}"
         return f"{self.instrument} {self.detector} {name}, {self.n_int} x {ny} x {nx}"
@@ -362,7 +361,7 @@ _CHOICES = {
     "unit": ("MJy/sr", "DN/s"),
     "variance_from": ("data", "model"),
     "int_times": ("segment", "exposure"),
-    "channel": tuple(PIXEL_SCALE),
+    "channel": ("SHORT", "LONG", "N/A"),
 }
 
 _LONG = {"detector": "NRCALONG", "channel": "LONG", "gain": 1.84, "background": 40.0}

@@ -1,4 +1,4 @@
-"""Simulated exposures that look like a visit: hours long, with a transit in the middle."""
+"""Simulated exposures of the length of a visit, with a transit in the middle."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FEWEST, _MOST = 60, 1200
 
 
 def visit(preset: str = "F210M", *, hours: float = HOURS, **changes: Any) -> Simulation:
-    """Settle an exposure that lasts as long as a visit and takes little room.
+    """Make the settings of an exposure as long as a visit that takes little disk space.
 
     Parameters
     ----------
@@ -27,9 +27,8 @@ def visit(preset: str = "F210M", *, hours: float = HOURS, **changes: Any) -> Sim
     hours : float
         Length of the exposure [h].
     **changes
-        Fields of `Simulation`. Where they are not among these: ``n_int`` is that of the preset,
-        else as many as make 5 million pixels, 60 to 1200; ``ngroups`` is as many as fill the
-        hours; ``transit_duration`` is half of the exposure.
+        Fields of `Simulation`. Without them, ``n_int`` is that of the preset, else 60 to 1200 for
+        5 million pixels; ``ngroups`` fills the hours; ``transit_duration`` is half of the exposure.
 
     Returns
     -------
@@ -59,7 +58,7 @@ def visit(preset: str = "F210M", *, hours: float = HOURS, **changes: Any) -> Sim
 
 
 def timeline(sim: Simulation) -> str:
-    """Say how long an exposure is, and what happens in it.
+    """Describe the length of an exposure and its transit.
 
     Parameters
     ----------

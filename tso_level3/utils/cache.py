@@ -1,59 +1,56 @@
-"""What is quicker kept than made again, as much of it as fits into some memory."""
+"""Size-bounded cache of values that are expensive to compute."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from typing import Any
 
-__all__ = ["Kept"]
-
-_ROOM = 40_000_000
-# What goes along to another process, the first made first: as much as saves more than it costs.
-_LUGGAGE = 8_000_000
+__all__ = ["SizedCache"]
 
 
-class Kept:
-    """Values by key; emptied when full. The first few megabytes go along to another process.
+class SizedCache:
+    """Values by key up to a total size; emptied when full. Some are pickled with the cache.
 
     Parameters
     ----------
-    room : int
-        Bytes that may be kept.
-    luggage : int
-        Bytes that go along.
+    max_bytes : int
+        Total size of the values.
+    pickled_bytes : int
+        Total size of the values that are pickled, the first made first: as much as is sent to
+        another process faster than it is computed there.
 
     Notes
     -----
-    Threads may share one: a value is handed out as it was made or found, never looked up again.
+    Threads may share a cache: a value is returned as it was made or found, never looked up again.
     """
 
-    def __init__(self, room: int = _ROOM, luggage: int = _LUGGAGE) -> None:
-        self._room, self._luggage = room, luggage
+    def __init__(self, max_bytes: int = 40_000_000, pickled_bytes: int = 8_000_000) -> None:
+        self._max_bytes, self._pickled_bytes = max_bytes, pickled_bytes
         # Values and their sizes.
         self._items: dict[Hashable, tuple[Any, int]] = {}
 
-    def __reduce__(self) -> tuple:
-        taken, left = {}, self._luggage
-        # A copy: another thread may put something in meanwhile.
+    def __getstate__(self) -> dict[str, Any]:
+        sent, left = {}, self._pickled_bytes
+        # A copy: another thread may add a value meanwhile.
         for key, (value, size) in list(self._items.items()):
             if size <= left:
-                taken[key], left = (value, size), left - size
-        return _with, (self._room, self._luggage, taken)
+                sent[key], left = (value, size), left - size
+        return {**self.__dict__, "_items": sent}
 
     def __len__(self) -> int:
         return len(self._items)
 
     def get(self, key: Hashable, make: Callable[[], Any], size: int = 0) -> Any:
-        """Find a value, or make it.
+        """Return a value, and make it where it is not in the cache.
 
         Parameters
         ----------
         key : hashable
             Its key.
         make : callable
-            Makes it where it is not there.
+            Makes the value.
         size : int
-            Bytes that it takes.
+            Size of the value in bytes.
 
         Returns
         -------
@@ -63,13 +60,7 @@ class Kept:
         found = self._items.get(key)
         if found is None:
             found = make(), size
-            if sum(used for _, used in list(self._items.values())) + size > self._room:
+            if sum(used for _, used in list(self._items.values())) + size > self._max_bytes:
                 self._items.clear()
             self._items[key] = found
         return found[0]
-
-
-def _with(room: int, luggage: int, items: dict[Hashable, tuple[Any, int]]) -> Kept:
-    kept = Kept(room, luggage)
-    kept._items.update(items)
-    return kept

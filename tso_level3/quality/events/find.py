@@ -28,7 +28,7 @@ from tso_level3.quality.events.settling import Ramp, settling, take_out
 from tso_level3.quality.events.shape_series import ShapeSeries
 from tso_level3.quality.events.sizes import dip_size, ramp_size, step_size
 from tso_level3.quality.events.whitening import whiten
-from tso_level3.utils.stats import MAD
+from tso_level3.utils.stats import mad_std
 
 __all__ = ["LEAST_INTEGRATIONS", "Event", "find_events"]
 
@@ -286,7 +286,7 @@ def _red_noise(series: np.ndarray, index: int, reach: int) -> float:
     steps = steps[np.abs(place - index) > width]
     if len(steps) < 6 * width:
         return 1.0
-    return float(max(MAD * np.median(np.abs(steps)), 1.0))
+    return float(max(mad_std(steps, center=0.0), 1.0))
 
 
 def _sorted_out(tilts: list[_Step], moved: Motion) -> list[tuple[_Step, str]]:

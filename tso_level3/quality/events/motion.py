@@ -8,7 +8,7 @@ import numpy as np
 
 from tso_level3.quality.events.change_points import located, step_response
 from tso_level3.quality.events.drift import steepness
-from tso_level3.utils.stats import MAD
+from tso_level3.utils.stats import mad_std
 
 __all__ = ["Disturbance", "Jump", "Motion", "motion"]
 
@@ -196,7 +196,7 @@ def disturbances(position: np.ndarray, *, threshold: float) -> list[Disturbance]
     if n < 2 * _LENGTHS[-1]:
         return []
     rest = position - _baseline(position)
-    scale = MAD * np.median(np.abs(rest), axis=0)
+    scale = mad_std(rest, center=0.0, axis=0)
     if not (scale > 0).all():
         return []
     square = np.minimum(((rest / scale) ** 2).sum(axis=1), _CLIP)
@@ -208,7 +208,7 @@ def disturbances(position: np.ndarray, *, threshold: float) -> list[Disturbance]
         dof = 2 * length
         z = ((sums / dof) ** (1 / 3) - (1 - 2 / (9 * dof))) / np.sqrt(2 / (9 * dof))
         # Jitter that is not white, or not normal, makes all of them larger.
-        z = (z - max(np.median(z), 0.0)) / max(MAD * np.median(np.abs(z - np.median(z))), 1.0)
+        z = (z - max(np.median(z), 0.0)) / max(mad_std(z), 1.0)
         found += [(z[k], k, k + length) for k in np.flatnonzero(z >= threshold)]
     out: list[Disturbance] = []
     for z, start, stop in sorted(found, reverse=True):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tso_level3.quality.events.change_points import Families, scan, surprise
-from tso_level3.utils.stats import MAD
+from tso_level3.utils.stats import mad_std
 
 __all__ = ["Ramp", "ramp_shape", "settling", "take_out"]
 
@@ -76,7 +76,7 @@ def settling(values: np.ndarray, families: Families) -> Ramp | None:
         count = min((n - window) // max(window // 4, 1) + 1, _ELSEWHERE)
         starts = np.unique(np.linspace(0, n - window, count).astype(int))
         sums = np.array([shape @ values[k : k + window] for k in starts]) @ together
-        red = np.maximum(MAD * np.median(np.abs(sums[1:]), axis=0), 1.0)
+        red = np.maximum(mad_std(sums[1:], center=0.0, axis=0), 1.0)
         squares = np.add.reduceat((sums[0] / red) ** 2, first)
         chance = surprise(squares, families.dimensions)
         k = int(chance.argmax())

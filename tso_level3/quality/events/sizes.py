@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tso_level3.utils.stats import MAD, robust
+from tso_level3.utils.stats import mad_std
 
 __all__ = ["dip_size", "ramp_size", "step_size"]
 
@@ -70,7 +70,7 @@ def dip_size(flux: np.ndarray, start: int, stop: int) -> tuple[float, float]:
     of_outside = _OF_A_MEDIAN / np.sqrt(len(outside))
     # The median of one or two is their mean.
     of_inside = (_OF_A_MEDIAN if len(inside) > 2 else 1.0) / np.sqrt(len(inside))
-    error = robust(outside) * np.hypot(of_outside, of_inside)
+    error = mad_std(outside) * np.hypot(of_outside, of_inside)
     return float(np.median(inside) / middle - 1.0), float(error / abs(middle))
 
 
@@ -109,7 +109,7 @@ def _fitted(place: np.ndarray, values: np.ndarray, shape: np.ndarray) -> tuple[f
         used, middle = keep, np.median(values[keep])
         solution = np.linalg.lstsq(design[keep], values[keep], rcond=None)[0]
         rest = values - design @ solution
-        scale = MAD * np.median(np.abs(rest[keep]))
+        scale = mad_std(rest[keep], center=0.0)
         keep = np.abs(rest) <= 4.0 * max(scale, 1e-300)
     inverse = np.linalg.pinv(design[used].T @ design[used], hermitian=True)
     variance = np.sum(rest[used] ** 2) / (used.sum() - design.shape[1]) * inverse[-1, -1]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import chdtri
 
-from tso_level3.utils.stats import MAD
+from tso_level3.utils.stats import mad_std
 
 __all__ = ["White", "whiten"]
 
@@ -61,7 +61,7 @@ def whiten(values: np.ndarray, *, in_place: bool = False) -> White:
     centre = np.median(some, axis=0)
     # Neighbours, here and there: what is far apart in time has drifted.
     at = np.arange(0, len(values) - 1, max(len(values) // _ENOUGH, 1))
-    scale = MAD * np.median(np.abs(values[at + 1] - values[at]), axis=0) / np.sqrt(2.0)
+    scale = mad_std(values[at + 1] - values[at], center=0.0, axis=0) / np.sqrt(2.0)
     # Channels that do not vary hold nothing.
     inverse = np.where(scale > 0, 1.0 / np.where(scale > 0, scale, 1.0), 0.0)
     values = values if in_place else values.copy()
