@@ -15,7 +15,7 @@ from tso_level3.readers.arrays import (
     split_masked,
 )
 from tso_level3.readers.errors import InputError
-from tso_level3.readers.fits.generic import header_time
+from tso_level3.readers.header_times import header_time
 from tso_level3.readers.inputs import Part
 from tso_level3.readers.metadata import optics_of, tree_of
 from tso_level3.readers.order import labels_of

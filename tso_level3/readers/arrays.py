@@ -13,6 +13,7 @@ from tso_level3.readers.errors import InputError
 __all__ = [
     "BAD",
     "NO_ERRORS",
+    "VARIANCES",
     "ArrayFrames",
     "as_cube",
     "as_float",
@@ -26,7 +27,8 @@ BAD = np.uint32(0xFFFFFFFF)
 #: Note for the case that `known_errors` finds none.
 NO_ERRORS = "No standard error is positive (all are zero, negative or NaN): taken as unknown."
 
-_PARTS = ("var_poisson", "var_rnoise", "var_flat")
+#: Parts of the variance in `Pixels`.
+VARIANCES = ("var_poisson", "var_rnoise", "var_flat")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +63,7 @@ class ArrayFrames:
     def load(self, start: int, stop: int, box: Box, *, variances: bool = False) -> Pixels:
         """Cut the box of the frames ``[start, stop)``; see `tso_level3.datatypes.FrameSource`."""
         cut = (slice(start, stop), *box.slices)
-        parts = _PARTS if variances else ()
+        parts = VARIANCES if variances else ()
         return Pixels(
             values=as_float(self.values[cut]),
             errors=None if self.errors is None else as_float(self.errors[cut]),
@@ -75,7 +77,7 @@ class ArrayFrames:
 
     def part(self, start: int, stop: int) -> ArrayFrames:
         """Return the frames ``[start, stop)`` alone, to be pickled; views, not copies."""
-        given = {name: getattr(self, name) for name in ("errors", "dq", *_PARTS)}
+        given = {name: getattr(self, name) for name in ("errors", "dq", *VARIANCES)}
         cut = {name: item[start:stop] for name, item in given.items() if item is not None}
         return replace(self, values=self.values[start:stop], **cut)
 

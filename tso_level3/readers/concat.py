@@ -11,14 +11,12 @@ from typing import Any
 import numpy as np
 
 from tso_level3.datatypes import Box, FrameSource, Pixels
-from tso_level3.readers.arrays import BAD
+from tso_level3.readers.arrays import BAD, VARIANCES
 from tso_level3.readers.errors import brief
 
 __all__ = ["BorrowedErrors", "JoinedFrames", "UnreadableFrames", "Workspace"]
 
 log = logging.getLogger(__name__)
-
-_PARTS = ("var_poisson", "var_rnoise", "var_flat")
 
 
 class Workspace:
@@ -154,7 +152,7 @@ class JoinedFrames:
         if self.dq:
             out.append(("dq", np.uint32, 0))
         if variances:
-            out += [(part, np.float32, None) for part in _PARTS]
+            out += [(part, np.float32, None) for part in VARIANCES]
         return out
 
     def _one(self, source: FrameSource, frame: int, box: Box, variances: bool) -> Pixels:

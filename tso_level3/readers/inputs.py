@@ -12,9 +12,18 @@ from typing import Any
 import numpy as np
 
 from tso_level3.datatypes import FrameSource, Optics
+from tso_level3.flags import Flag
 from tso_level3.readers.errors import InputError, brief
 
-__all__ = ["FILE_SETTINGS", "FITS_SETTINGS", "Part", "PartTimes", "describe_file", "without"]
+__all__ = [
+    "FILE_SETTINGS",
+    "FITS_SETTINGS",
+    "Part",
+    "PartTimes",
+    "describe_file",
+    "flags_of",
+    "without",
+]
 
 #: Settings that apply to FITS files alone, and to files alone.
 FITS_SETTINGS = ("extension", "plane", "error_extension", "mask_extension")
@@ -70,6 +79,17 @@ class PartTimes:
             flags=self.flags[row],
             first=None if self.first is None else self.first + plane,
         )
+
+
+def flags_of(utc: np.ndarray, tdb: np.ndarray, computed: np.ndarray | None = None) -> np.ndarray:
+    """Flag times that are missing, and those that were computed rather than read, (n,) uint32."""
+    flags = np.zeros(utc.size, np.uint32)
+    no_tdb = ~np.isfinite(tdb)
+    flags[no_tdb] |= int(Flag.NO_BARYCENTRIC_TIME)
+    flags[no_tdb & ~np.isfinite(utc)] |= int(Flag.NO_TIME)
+    if computed is not None:
+        flags[computed] |= int(Flag.TIME_FROM_HEADER)
+    return flags
 
 
 @dataclass(frozen=True, eq=False)

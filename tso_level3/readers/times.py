@@ -20,7 +20,7 @@ from tso_level3.readers.header_times import (
     cadence_of,
     header_times,
 )
-from tso_level3.readers.inputs import PartTimes
+from tso_level3.readers.inputs import PartTimes, flags_of
 from tso_level3.readers.metadata import number
 
 __all__ = ["given_times", "integration_times", "notes_on", "unknown_times", "unwrap"]
@@ -148,17 +148,6 @@ def notes_on(days: np.ndarray) -> list[str]:
     if (steps == 0).any():
         notes.append(f"{(steps == 0).sum()} times of frames are those of the frame before.")
     return notes
-
-
-def flags_of(utc: np.ndarray, tdb: np.ndarray, computed: np.ndarray | None = None) -> np.ndarray:
-    """Flag times that are missing, and those that were computed rather than read, (n,) uint32."""
-    flags = np.zeros(utc.size, np.uint32)
-    no_tdb = ~np.isfinite(tdb)
-    flags[no_tdb] |= int(Flag.NO_BARYCENTRIC_TIME)
-    flags[no_tdb & ~np.isfinite(utc)] |= int(Flag.NO_TIME)
-    if computed is not None:
-        flags[computed] |= int(Flag.TIME_FROM_HEADER)
-    return flags
 
 
 def integration_times(

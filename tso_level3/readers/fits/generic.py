@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ import numpy as np
 
 from tso_level3.config.settings import Settings
 from tso_level3.datatypes import FrameSource
-from tso_level3.flags import Flag
 from tso_level3.readers import jwst
 from tso_level3.readers.arrays import NO_ERRORS, known_errors
 from tso_level3.readers.concat import Workspace
@@ -20,23 +19,18 @@ from tso_level3.readers.fits import ncdhas
 from tso_level3.readers.fits.cards import Cards, value
 from tso_level3.readers.fits.hdus import Plane, cube_shape, frames_of
 from tso_level3.readers.fits.scan import FitsFile, Hdu, scan, table
-from tso_level3.readers.header_times import as_mjd, cadence_of, parse_date
+from tso_level3.readers.header_times import cadence_of, header_time
 from tso_level3.readers.inputs import Part, PartTimes, describe_file, without
 from tso_level3.readers.metadata import optics_of, position_of, refuse_spectra, tree_of
 from tso_level3.readers.order import labels_of
-from tso_level3.readers.times import flags_of, integration_times, unknown_times
+from tso_level3.readers.times import integration_times, unknown_times
 from tso_level3.readers.units import normal_unit
 
-__all__ = ["fits_part", "header_time"]
+__all__ = ["fits_part"]
 
-_LENGTHS = ("EXPTIME", "XPOSURE", "EFFINTTM", "INTTIME", "ITIME", "EXPOSURE", "TELAPSE")
-_MIDDLE_MJD = ("MJD-AVG", "MJD-MID", "MJDMID", "EXPMID")
-_START_MJD = ("MJD-BEG", "MJD-OBS", "MJD-STR", "EXPSTART", "MJD", "JD-OBS", "JD_UTC", "JD")
-_BARY = ("BJD_TDB", "BJD-TDB", "BJDTDB", "BMJD_TDB", "BMJD-TDB", "BJD-AVG", "BJD-MID", "BJD_MID")
 _PARTS = ("VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
 #: Extensions that belong to an image and are never taken for it.
 _NOT_SCIENCE = {"ERR", "UNCERT", "DQ", "MASK", "AREA", "WMAP", "ZEROFRAME", *_PARTS}
-_DAY = 86400.0
 
 
 def fits_part(path: Path, settings: Settings, *, work: Workspace | None = None) -> Part:
@@ -228,96 +222,3 @@ def _times(
     if math.isfinite(cadence_of(tree)):
         return integration_times(None, tree, n_frames)
     return unknown_times(n_frames)
-
-
-def header_time(headers: Sequence[Mapping[str, Any]]) -> PartTimes:
-    """Find the mid-time of a single frame in its headers.
-
-    Parameters
-    ----------
-    headers : sequence of mapping
-        Where a keyword stands in several, the first counts.
-
-    Returns
-    -------
-    PartTimes
-        One time, and the keyword as its source.
-    """
-
-    def find(key: str) -> Any:
-        return next((v for v in (value(h, key) for h in headers) if v is not None), None)
-
-    length = next((v for v in map(_positive, map(find, _LENGTHS)) if v), math.nan)
-    notes: list[str] = []
-    utc, keyword = _utc(find, length, notes)
-    utc = _to_utc(utc, str(find("TIMESYS") or "UTC"), notes)
-    tdb, bary = math.nan, ""
-    for key in (*_BARY, *_bjd_keys(headers)):
-        tdb = _mjd(find(key))
-        if math.isfinite(tdb):
-            bary = key
-            if any(word in key for word in ("BEG", "OBS", "START", "STR")):
-                tdb += (length if length > 0 else 0.0) / 2 / _DAY
-            break
-    source = " and ".join(word for word in (keyword, bary) if word) or "none"
-    days, barycentric = np.array([utc]), np.array([tdb])
-    flags = flags_of(days, barycentric)
-    if source != "none":
-        flags |= np.uint32(Flag.TIME_FROM_HEADER)
-    return PartTimes(days, barycentric, source, flags, None, tuple(notes), length)
-
-
-def _utc(find: Any, length: float, notes: list[str]) -> tuple[float, str]:
-    for key in _MIDDLE_MJD:
-        days = _mjd(find(key))
-        if math.isfinite(days):
-            return days, key
-    day = parse_date(str(find("DATE-AVG") or ""))
-    if math.isfinite(day):
-        return day, "DATE-AVG"
-    for key in (*_START_MJD, "DATE-BEG", "DATE-OBS"):
-        days, label = _mjd(find(key)), key
-        if key.startswith("DATE"):
-            days, label = _date(find, key)
-        if not math.isfinite(days):
-            continue
-        if not length > 0:
-            notes.append(f"No exposure time is known; {label} was taken as the mid-time.")
-            return days, label
-        return days + length / 2 / _DAY, f"{label} + half the exposure time"
-    return math.nan, ""
-
-
-def _date(find: Any, key: str) -> tuple[float, str]:
-    day = str(find(key) or "")
-    time = next((v for k in ("TIME-OBS", "UTC-OBS", "UT") if isinstance(v := find(k), str)), "")
-    if key == "DATE-OBS" and "T" not in day and time:
-        return parse_date(f"{day}T{time}"), "DATE-OBS and TIME-OBS"
-    return parse_date(day), key
-
-
-def _bjd_keys(headers: Sequence[Mapping[str, Any]]) -> list[str]:
-    """List other keywords that hold barycentric dates."""
-    keys = {str(key) for header in headers for key in header}
-    return sorted(k for k in keys if k.startswith(("BJD", "BMJD")) and "END" not in k)
-
-
-def _positive(found: Any) -> float:
-    real = isinstance(found, int | float) and not isinstance(found, bool)
-    return float(found) if real and found > 0 and math.isfinite(found) else 0.0
-
-
-def _mjd(found: Any) -> float:
-    if isinstance(found, bool) or not isinstance(found, int | float):
-        return math.nan
-    return float(as_mjd(found)[0])
-
-
-def _to_utc(days: float, system: str, notes: list[str]) -> float:
-    scale = system.strip().lower()
-    if not math.isfinite(days) or scale not in ("tt", "tai", "tdb"):
-        return days
-    from astropy.time import Time
-
-    notes.append(f"Times of the header are {scale.upper()} and were converted to UTC.")
-    return float(Time(days, format="mjd", scale=scale).utc.mjd)

@@ -17,9 +17,9 @@ from tso_level3.readers.fits.cards import value
 from tso_level3.readers.fits.hdus import Plane, cube_shape, frames_of
 from tso_level3.readers.fits.scan import FitsFile, Hdu
 from tso_level3.readers.header_times import as_mjd, parse_date
-from tso_level3.readers.inputs import Part, PartTimes, describe_file
+from tso_level3.readers.inputs import Part, PartTimes, describe_file, flags_of
 from tso_level3.readers.metadata import optics_of, tree_of
-from tso_level3.readers.times import flags_of, unknown_times
+from tso_level3.readers.times import unknown_times
 from tso_level3.readers.units import normal_unit
 
 __all__ = ["RampFrames", "is_ncdhas", "ncdhas_part"]
