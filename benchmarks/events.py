@@ -21,7 +21,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 
 from tso_level3.config.settings import Settings
-from tso_level3.datatypes import Exposure, Optics, Result, Segment, Times
+from tso_level3.datatypes import Exposure, Optics, Segment, Times
+from tso_level3.product.record import Result
 from tso_level3.psf import bands, pupil
 from tso_level3.psf.kernel import jwst_kernel
 from tso_level3.readers.arrays import ArrayFrames

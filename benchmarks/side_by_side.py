@@ -189,14 +189,14 @@ def clipped_scatter(values: np.ndarray) -> float:
 def own(trial: Trial, case: Case) -> tuple[Judged, str]:
     """Measure with this package, by its defaults."""
     result = run(case.exposure, Settings(**trial.settings))
-    curve, quoted = result.light_curve, result.info["quoted"]
+    curve, quoted = result.light_curve, result.record.quoted
     center = (float(np.nanmedian(curve["psf_x"])), float(np.nanmedian(curve["psf_y"])))
-    radius = quoted["radius"] or (trial.radius or (200.0,))[0]
+    radius = quoted.radius or (trial.radius or (200.0,))[0]
     flux = curve["psf_flux"]
-    if quoted["kind"] == "aperture":
+    if quoted.kind == "aperture":
         flux = curve["aperture_flux"][:, int(np.argmin(np.abs(result.radii - radius)))]
     limit = limit_of(case, radius, center)
-    what = quoted["kind"] if quoted["kind"] == "psf" else f"r {radius:g}"
+    what = "psf" if quoted.kind == "psf" else f"r {radius:g}"
     return judged(case, slice(None), flux, curve["psf_x"], curve["psf_y"], limit), what
 
 

@@ -6,8 +6,15 @@ import numpy as np
 
 from tso_level3.columns import APERTURES, EVENTS, GRID, LIGHT_CURVE
 from tso_level3.config.settings import Settings
-from tso_level3.datatypes import Picture, Result
+from tso_level3.datatypes import Picture
 from tso_level3.flags import Flag
+from tso_level3.product.record import (
+    ApertureCenter,
+    CenterScatter,
+    NoiseAveraging,
+    Result,
+    RunRecord,
+)
 
 RADII = np.array([2.0, 3.0, 4.5, 6.0])
 FLUX = 2.5e-3
@@ -127,15 +134,16 @@ def make_result(n_int=200, *, seed=3, quoted="aperture", **changes):
         kernel=Picture(star[::2, ::2], 5.0, 5.0, oversample=4),
         components=rng.normal(size=(3, 21, 21)),
         meta=metadata(),
-        info={
-            "settings": Settings(radii=(2, 3, 4.5, 6), radius=3.0).as_dict(),
-            "inputs": [{"name": "a_calints.fits", "size": np.int64(2880), "frames": (0, n_int)}],
-            "time_scale": "BMJD_TDB",
-            "kernel": {"kind": "jwst", "oversample": np.int64(4)},
-            "aperture_center": {"source": "gauss", "moving": False},
-            "nothing": None,
-            "notes": ("Jy of an aperture is not aperture-corrected.",),
-        },
+        record=RunRecord(
+            settings=Settings(radii=(2, 3, 4.5, 6), radius=3.0).as_dict(),
+            inputs=[{"name": "a_calints.fits", "size": np.int64(2880), "frames": (0, n_int)}],
+            time_scale="BMJD_TDB",
+            kernel={"kind": "jwst", "oversample": np.int64(4)},
+            aperture_center=ApertureCenter("gauss"),
+            bound=CenterScatter(0.012, 0.01, 1.2, 0.012, 0.01, 1.2),
+            averaging=NoiseAveraging((1, 2), (NOISE, 0.8 * NOISE), (NOISE, 0.7 * NOISE), 1.1),
+            notes=("Jy of an aperture is not aperture-corrected.",),
+        ),
         filenames=tuple(f"seg{1 + 2 * k // n_int:03d}_calints.fits" for k in range(n_int)),
     )
     empty = {item.name: np.zeros(0, item.dtype) for item in EVENTS}

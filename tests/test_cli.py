@@ -91,7 +91,7 @@ def test_the_command_is_installed():
 
 def test_help_imports_nothing_heavy():
     code = (
-        "import sys; from tso_level3 import cli; status = cli.main(['--help']);"
+        "import sys; from tso_level3.commands import main as cli; status = cli.main(['--help']);"
         f"print(status, [name for name in {HEAVY!r} if name in sys.modules])"
     )
     answer = subprocess.run(
@@ -616,12 +616,12 @@ def test_simulate_without_options_looks_like_a_visit(monkeypatch, capsys):
     ],
 )
 def test_values_of_a_simulation(name, text, value):
-    found = simulate.understood(name, text)
+    found = simulate.parse_field(name, text)
     assert found == value and type(found) is type(value)
 
 
 def test_a_tilt_of_a_simulation():
-    (tilt,) = simulate.understood("tilts", "{'integration': 5, 'segment': 3, 'tip': 1e-7}")
+    (tilt,) = simulate.parse_field("tilts", "{'integration': 5, 'segment': 3, 'tip': 1e-7}")
     assert (tilt.integration, tilt.segment, tilt.tip) == (5, 3, 1e-7)
 
 
@@ -631,7 +631,7 @@ def test_wrong_values_of_a_simulation(name):
         return
     for text in ("spam", "[1, [2]]", "{'a': 1}", "'x', 'y'"):
         with pytest.raises(ValueError, match=name):
-            simulate.understood(name, text)
+            simulate.parse_field(name, text)
 
 
 def test_list_of_presets(capsys):
@@ -709,7 +709,7 @@ def test_no_bars_elsewhere(monkeypatch):
 @pytest.mark.parametrize(
     "options, words",
     [
-        ((), "mean of the annulus, averaged over (all|some [0-9]+) integrations"),
+        ((), "mean of the annulus, averaged over (all|about [0-9]+) integrations"),
         (("--background-smooth", "none"), "mean of the annulus$"),
         (("--background-level", "0"), "as given$"),
     ],

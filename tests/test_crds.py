@@ -4,6 +4,7 @@ import contextlib
 import socket
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -188,6 +189,37 @@ def test_silent_server_is_waited_for_once(cls, cached, cache, files, tmp_path, m
     assert ("radius" in section) == cached
     assert (reference is not None) == cached
     assert 1.0 <= waited < 5.0
+
+
+def test_threads_leave_the_time_limits_as_they_were(monkeypatch):
+    """Used to leave a limit of 20 s on all new sockets of the process."""
+    before = socket.getdefaulttimeout(), crds_optional.config.get_client_timeout_seconds()
+    limits, first_is_in, second_begins = [], threading.Event(), threading.Event()
+    monkeypatch.setattr(
+        crds_optional.heavy_client, "get_config_info", lambda name: SimpleNamespace(connected=True)
+    )
+
+    def question(wait):
+        limits.append(socket.getdefaulttimeout())
+        first_is_in.set()
+        # the first one ends while the second one asks
+        second_begins.wait(wait)
+        time.sleep(wait)
+        return 1
+
+    with monkeypatch.context() as patch:
+        patch.setenv("CRDS_PATH", "/nowhere")
+        first = threading.Thread(target=ask, args=("a", lambda: question(0.3), 0))
+        second = threading.Thread(target=ask, args=("b", lambda: question(0.6), 0))
+        first.start()
+        assert first_is_in.wait(10)
+        second.start()
+        second_begins.set()
+        first.join()
+        second.join()
+    assert limits == [crds_optional.PATIENCE] * 2
+    after = socket.getdefaulttimeout(), crds_optional.config.get_client_timeout_seconds()
+    assert after == before
 
 
 def test_silent_server_does_not_keep_a_light_curve(files, tmp_path, monkeypatch):

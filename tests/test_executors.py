@@ -1,6 +1,7 @@
-"""Serial, processes, any executor: the same numbers, no hang, nobody left behind."""
+"""Serial, worker processes, any executor: equal numbers, no hang, no process left over."""
 
 import dataclasses
+import logging
 import os
 import pickle
 import signal
@@ -8,8 +9,10 @@ import struct
 import subprocess
 import sys
 import textwrap
+import threading
 import time
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+import warnings
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -19,9 +22,10 @@ import pytest
 from tests import level2
 from tso_level3.config.settings import Settings
 from tso_level3.datatypes import Box, Times
+from tso_level3.readers.errors import quiet
 from tso_level3.readers.open import open_exposure
 from tso_level3.run.batches import batches_of
-from tso_level3.run.executors import crew, mapped
+from tso_level3.run.executors import mapped, worker_pool
 from tso_level3.run.measure import run
 from tso_level3.utils.threads import one_thread
 
@@ -120,16 +124,19 @@ def test_dask_gives_the_numbers_of_one(exposure, serial, processes):
 
 
 class Recorder(Executor):
-    """Runs at once, and keeps the size of what it was given."""
+    """Runs at once what a process would unpickle, and keeps the sizes."""
 
     def __init__(self):
-        self.batches, self.tasks = [], []
+        self.batches, self.tasks, self.unpickled = [], [], []
 
-    def map(self, function, *iterables, timeout=None, chunksize=1):
-        for item in iterables[0]:
-            self.tasks.append(len(pickle.dumps(function)))
-            self.batches.append(len(pickle.dumps(item)))
-            yield function(pickle.loads(pickle.dumps(item)))
+    def submit(self, function, item):
+        task, batch = pickle.dumps(function), pickle.dumps(item)
+        self.tasks.append(len(task))
+        self.batches.append(len(batch))
+        self.unpickled.append(pickle.loads(task))
+        future = Future()
+        future.set_result(self.unpickled[-1](pickle.loads(batch)))
+        return future
 
 
 def test_the_plan_travels_once_a_batch(exposure, serial):
@@ -141,21 +148,13 @@ def test_the_plan_travels_once_a_batch(exposure, serial):
     assert min(recorder.tasks) > 10 * max(recorder.batches)  # the plan goes with the function
 
 
-def test_a_process_unpacks_the_plan_once(exposure, serial):
-    made = []
-
-    class Pretender(Recorder):
-        def map(self, function, *iterables, timeout=None, chunksize=1):
-            for item in iterables[0]:
-                made.append(pickle.loads(pickle.dumps(function)))
-                yield made[-1](item)
-
-    assert_same(run(exposure, SETTINGS, executor=Pretender()), serial)
+def test_a_process_unpickles_the_plan_once(exposure):
+    first, second = Recorder(), Recorder()
+    run(exposure, SETTINGS, executor=first)
+    run(exposure, SETTINGS, executor=second)
+    made = first.unpickled
     assert len(made) > 2 and all(item is made[0] for item in made)
-    # The next exposure's is another.
-    before = made.pop()
-    run(exposure, SETTINGS, executor=Pretender())
-    assert made[-1] is not before
+    assert second.unpickled[0] is not made[0]
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
@@ -197,9 +196,9 @@ def _late(number):
     return number
 
 
-def test_answers_come_in_the_order_of_the_batches():
+def test_each_result_comes_once_with_its_place():
     with ThreadPoolExecutor(4) as executor:
-        assert list(mapped(executor, _late, list(range(20)))) == list(enumerate(range(20)))
+        assert sorted(mapped(executor, _late, list(range(20)))) == list(zip(range(20), range(20)))
 
 
 def test_an_error_ends_what_has_not_begun():
@@ -218,14 +217,13 @@ def test_an_error_ends_what_has_not_begun():
     assert len(begun) < 10
 
 
-#: True in a worker, False in the process that has begun it.
-IN_WORKER = "__import__('multiprocessing').parent_process() is not None"
+#: True in a worker process.
+IN_WORKER = f"__import__('os').getpid() != {os.getpid()}"
 
 
 def test_this_process_works_beside_the_others():
-    """And each answer comes once, with its place."""
     code = [f"(__import__('time').sleep(0.05), {k}, {IN_WORKER})[1:]" for k in range(60)]
-    with crew(2) as workers:
+    with worker_pool(2) as workers:
         found = dict(mapped(workers, eval, code))
     assert [found[k][0] for k in range(60)] == list(range(60))
     assert {where for _, where in found.values()} == {True, False}
@@ -233,8 +231,8 @@ def test_this_process_works_beside_the_others():
 
 def test_nobody_waits_for_processes_that_start_late():
     began = time.monotonic()
-    with crew(2) as workers:
-        workers._executor.submit(time.sleep, 30)
+    with worker_pool(2) as workers:
+        workers.submit(time.sleep, 30)
         assert dict(mapped(workers, eval, ["1", "2", "3"])) == {0: 1, 1: 2, 2: 3}
     assert time.monotonic() - began < 10
 
@@ -242,42 +240,80 @@ def test_nobody_waits_for_processes_that_start_late():
 def test_an_error_in_a_process_is_the_error_itself():
     code = f"(__import__('time').sleep(0.05), 1 // (1 - ({IN_WORKER})))"
     with pytest.raises(ZeroDivisionError):
-        with crew(2) as workers:
+        with worker_pool(2) as workers:
             list(mapped(workers, eval, [code] * 60))
 
 
-def test_a_worker_that_dies_is_one_clear_error():
-    code = f"(__import__('time').sleep(0.05), ({IN_WORKER}) and __import__('os')._exit(3))"
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_worker_that_dies_is_one_clear_error(number):
+    kill = f"__import__('os').kill(__import__('os').getpid(), {int(number)})"
+    code = f"(__import__('time').sleep(0.05), ({IN_WORKER}) and {kill})"
     began = time.monotonic()
     with pytest.raises(RuntimeError, match="n_workers: a worker process died after .* of 90 batch"):
-        with crew(2) as workers:
+        with worker_pool(2) as workers:
             list(mapped(workers, eval, [code] * 90))
     assert time.monotonic() - began < 20
 
 
+def test_a_worker_of_the_users_pool_that_dies():
+    code = f"(__import__('time').sleep(0.01), ({IN_WORKER}) and __import__('os')._exit(3))"
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
+        with pytest.raises(RuntimeError, match="^executor: a worker process died after 0 of 3 bat"):
+            list(mapped(executor, eval, [code] * 3))
+
+
 def test_one_worker_is_no_process():
-    with crew(1) as workers:
+    with worker_pool(1) as workers:
         assert workers is None
+
+
+# Where processes cannot start
+
+
+def _one_of_two(path):
+    """Run in a process of its own; returns the light curve and the log."""
+    lines = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    logging.getLogger("tso_level3").addHandler(handler)
+    settings = SETTINGS.replace(n_workers=2)
+    return run(open_exposure(path, settings), settings).light_curve["psf_x"], lines
+
+
+def test_a_daemonic_process_measures_alone(path, serial):
+    """Used to be an AssertionError, in workers of multiprocessing.Pool and of dask."""
+    with get_context("spawn").Pool(1) as pool:
+        x, lines = pool.apply(_one_of_two, (path,))
+    np.testing.assert_allclose(x, serial.light_curve["psf_x"], rtol=1e-12)
+    assert any("n_workers=2 is not used" in line and "daemonic" in line for line in lines)
+
+
+def test_a_worker_of_another_pool_has_workers(path, workers, serial):
+    x, lines = workers.submit(_one_of_two, path).result()
+    np.testing.assert_allclose(x, serial.light_curve["psf_x"], rtol=1e-12)
+    assert not any("not used" in line for line in lines)
+
+
+def test_no_process_can_be_started(monkeypatch, exposure, serial, caplog):
+    def refuse(*args, **kwargs):
+        raise OSError(38, "Function not implemented")  # as where there is no /dev/shm
+
+    monkeypatch.setattr("loky.backend.context.LokyContext.Lock", refuse)
+    assert_same(run(exposure, SETTINGS.replace(n_workers=2)), serial)
+    assert "n_workers=2 is not used" in caplog.text and "not implemented" in caplog.text
 
 
 # Threads of linear algebra
 
 
-def test_a_worker_has_one_thread_for_linear_algebra():
-    code = "__import__('os').environ['OPENBLAS_NUM_THREADS']"
-    with crew(2) as workers:
-        assert workers._executor.submit(eval, code).result() == "1"
-
-
-def test_a_worker_keeps_its_limit_and_the_parent_its_environment():
-    control = pytest.importorskip("threadpoolctl")
+def test_a_worker_has_one_thread_and_the_parent_its_environment():
     before = dict(os.environ)
     code = "sum(each['num_threads'] for each in __import__('threadpoolctl').threadpool_info())"
-    with control.threadpool_limits(limits=2), crew(2, modules=("scipy.linalg",)) as workers:
+    with worker_pool(2, modules=("scipy.linalg",)) as workers:
         assert dict(os.environ) == before
-        found = workers._executor.submit(eval, code).result()
-        libraries = workers._executor.submit(eval, code.replace("each['num_threads']", "1"))
-        assert found == libraries.result()
+        found = workers.submit(eval, code).result()
+        libraries = workers.submit(eval, code.replace("each['num_threads']", "1"))
+        assert found == libraries.result() > 0
 
 
 def test_a_thread_does_not_lift_the_limit_of_another():
@@ -300,6 +336,41 @@ def test_a_thread_does_not_lift_the_limit_of_another():
         assert counts() == {2}
 
 
+def test_a_thread_that_ends_first_does_not_lift_the_limit_of_another():
+    """Used to: the first one set and lifted it, whoever was still inside."""
+    control = pytest.importorskip("threadpoolctl")
+    first, second = one_thread(), one_thread()
+    with control.threadpool_limits(limits=2):
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert {library["num_threads"] for library in control.threadpool_info()} == {1}
+        second.__exit__(None, None, None)
+        assert {library["num_threads"] for library in control.threadpool_info()} == {2}
+
+
+def test_threads_leave_the_filters_of_warnings_as_they_were():
+    """Used to: the thread that ended last restored what the other one had set."""
+    before = warnings.filters[:], warnings.showwarning
+    inside, first_is_in = [], threading.Event()
+
+    def work(wait):
+        with quiet():
+            first_is_in.set()
+            inside.append(len(warnings.filters))
+            time.sleep(wait)
+
+    first = threading.Thread(target=work, args=(0.2,))
+    second = threading.Thread(target=work, args=(0.4,))
+    first.start()
+    assert first_is_in.wait(10)
+    second.start()
+    first.join()
+    second.join()
+    assert len(inside) == 2
+    assert (warnings.filters, warnings.showwarning) == before
+
+
 # Scripts that are killed, or have no guard
 
 
@@ -313,35 +384,92 @@ def _environment():
     return {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
 
 
-def test_a_script_without_a_guard_and_workers_without_jwst(path, tmp_path):
-    """Workers do not run the script again, and import only what measuring needs."""
-    script = _script(
-        tmp_path,
-        f"""
-        import jwst.stpipe
-        from concurrent.futures import ProcessPoolExecutor
-        from tso_level3.run import executors
-        from tso_level3.readers.open import open_exposure
-        from tso_level3.run.measure import run
-        from tso_level3.config.settings import Settings
+_NO_GUARD = """
+import sys
+import jwst.stpipe
+from tso_level3.run import executors
+from tso_level3.readers.open import open_exposure
+from tso_level3.run.measure import run
+from tso_level3.config.settings import Settings
 
-        print("begun")
-        settings = Settings(radii=(3.0,), radius_inner=14.0, radius_outer=24.0, chunk=8)
-        with executors.crew(3) as workers:
-            result = run(open_exposure({str(path)!r}, settings), settings, executor=workers)
-            code = "(sorted(__import__('sys').modules), __import__('time').sleep(0.2))[0]"
-            for _ in range(2):
-                modules = workers._executor.submit(eval, code).result()
-                assert "tso_level3.core.measure" in modules, "not a worker that measured"
-                print([name for name in ("jwst", "stpipe", "stdatamodels", "pandas",
-                                         "matplotlib", "asdf") if name in modules])
-        print(len(result.light_curve["time"]))
-        """,
-    )
+print("begun", flush=True)
+settings = Settings(radii=(3.0,), radius_inner=14.0, radius_outer=24.0, chunk=8)
+exposure = open_exposure({path!r}, settings)
+
+class Own:
+    # a source of the user's, which the workers cannot import
+    def __init__(self, source):
+        self.source = source
+    def load(self, start, stop, box, *, variances=False):
+        return self.source.load(start, stop, box, variances=variances)
+
+import dataclasses
+segments = tuple(dataclasses.replace(s, source=Own(s.source)) for s in exposure.segments)
+exposure = dataclasses.replace(exposure, segments=segments)
+with executors.worker_pool(3) as workers:
+    workers.submit(print).result()
+    result = run(exposure, settings, executor=workers)
+    code = "(sorted(__import__('sys').modules), __import__('time').sleep(0.2))[0]"
+    for _ in range(2):
+        modules = workers.submit(eval, code).result()
+        assert "tso_level3.core.measure" in modules, "not a worker that measured"
+        print([name for name in ("jwst", "stpipe", "stdatamodels", "pandas",
+                                 "matplotlib", "asdf") if name in modules])
+print(len(result.light_curve["time"]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["file", "stdin", "exec"])
+def test_a_script_without_a_guard_and_workers_without_jwst(path, tmp_path, how):
+    """Workers do not run the script again, and import only what measuring needs."""
+    code = _NO_GUARD.format(path=str(path))
+    command = {
+        "file": [_script(tmp_path, code)],
+        "stdin": ["-"],
+        # as a notebook does
+        "exec": ["-c", f"exec(compile({code!r}, '<cell 1>', 'exec'), globals())"],
+    }[how]
     done = subprocess.run(
-        [sys.executable, script], capture_output=True, text=True, env=_environment(), timeout=120
+        [sys.executable, *command],
+        input=code if how == "stdin" else None,
+        capture_output=True,
+        text=True,
+        env=_environment(),
+        timeout=120,
     )
-    assert done.stdout.split("\n")[:4] == ["begun", "[]", "[]", "200"], done.stderr
+    assert done.stdout.split() == ["begun", "[]", "[]", "200"], done.stderr
+    assert done.stderr == ""
+
+
+_FORKED = """
+import os, sys, warnings
+from tso_level3.readers.open import open_exposure
+from tso_level3.run.measure import run
+from tso_level3.config.settings import Settings
+settings = Settings(radii=(3.0,), radius_inner=14.0, radius_outer=24.0, chunk=8, n_workers=2)
+exposure = open_exposure({path!r}, settings)
+run(exposure, settings)
+warnings.simplefilter("ignore")
+child = os.fork()
+print(len(run(exposure, settings).light_curve["time"]), flush=True)
+if child:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_after_a_fork(path, tmp_path):
+    done = subprocess.run(
+        [sys.executable, _script(tmp_path, _FORKED.format(path=str(path)))],
+        capture_output=True,
+        text=True,
+        env=_environment(),
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["200", "200"]
 
 
 _SLOW = """
@@ -393,10 +521,15 @@ def _session(number):
     return out
 
 
+def _is_worker(number):
+    return b"popen_loky" in Path(f"/proc/{number}/cmdline").read_bytes()
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to see processes")
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["Ctrl-C", "parent killed", "worker killed"])
 def test_a_run_that_is_ended_leaves_nothing_behind(path, tmp_path, kind):
-    """Ctrl-C goes to all of the terminal's processes; a kill to the parent alone."""
+    """No process and no half product; Ctrl-C goes to all processes of the terminal."""
     (tmp_path / "slow.py").write_text(_SLOW)
     folder, out = tmp_path / "out", tmp_path / "out" / "x_phot.asdf"
     folder.mkdir()
@@ -410,12 +543,15 @@ def test_a_run_that_is_ended_leaves_nothing_behind(path, tmp_path, kind):
         start_new_session=True,
     ) as process:
         assert process.stdout.readline() == "measured\n"
-        assert len(_session(process.pid)) >= 3  # this one, the server of processes, a worker
+        assert len(_session(process.pid)) >= 3  # this one, loky's tracker, a worker
         began = time.monotonic()
-        if kind == signal.SIGINT:
-            os.killpg(process.pid, kind)
+        if kind == "Ctrl-C":
+            os.killpg(process.pid, signal.SIGINT)
+        elif kind == "parent killed":
+            os.kill(process.pid, signal.SIGKILL)
         else:
-            os.kill(process.pid, kind)
+            (worker,) = filter(_is_worker, _session(process.pid))
+            os.kill(worker, signal.SIGKILL)
         process.wait(timeout=15)
         while _session(process.pid) and time.monotonic() - began < 15:
             time.sleep(0.05)
@@ -428,8 +564,11 @@ def test_a_run_that_is_ended_leaves_nothing_behind(path, tmp_path, kind):
     assert took < 5  # a second or two on a machine that does nothing else
     assert process.returncode != 0
     assert list(folder.iterdir()) == []
-    if kind == signal.SIGINT:
-        assert problem.rstrip().endswith("KeyboardInterrupt")
+    last = problem.rstrip().split("\n")[-1]
+    if kind == "Ctrl-C":
+        assert last == "KeyboardInterrupt" and problem.count("Traceback") == 1, problem
+    elif kind == "worker killed":
+        assert last.startswith("RuntimeError: n_workers: a worker process died after")
 
 
 # Progress

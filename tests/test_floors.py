@@ -11,7 +11,7 @@ ROOT = Path(tso_level3.__file__).parent
 
 #: Folders, and files at the top, from below; those on one line do not import each other.
 LAYERS = (
-    ("_version", "_integration", "datatypes", "flags", "columns", "config", "utils", "garbage"),
+    ("_version", "_integration", "datatypes", "flags", "columns", "config", "utils"),
     ("psf",),
     ("core",),
     ("readers", "quality"),

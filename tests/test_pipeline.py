@@ -297,6 +297,43 @@ def test_missing_file_is_one_sentence(tmp_path):
     assert not names(tmp_path)
 
 
+@pytest.mark.parametrize("products", [[], [{}], [{"members": []}]])
+def test_an_association_without_products_is_one_sentence(products, files, tmp_path):
+    """Used to be an IndexError."""
+    tree = {**json.loads(files.association.read_text()), "products": products}
+    with pytest.raises(StepError, match="^association: no .* found in (it|this assoc.*), expected"):
+        TSOLevel3Pipeline.call(tree)
+    (tmp_path / "empty.json").write_text(json.dumps(tree))
+    with pytest.raises(StepError, match="empty.json"):
+        strun(ALIAS, "empty.json")
+    with pytest.raises(StepError, match="empty.json: no .* found in (it|this assoc.*), expected"):
+        strun("tso_level3_photometry", "empty.json")
+    with pytest.raises(StepError, match="no .* found in (it|this association), expected"):
+        TSOPhotometryStep.call(tree)
+    assert names(tmp_path) == {"empty.json"}
+
+
+@pytest.mark.parametrize("skipped", [False, True])
+def test_files_are_closed(skipped, files, tmp_path, monkeypatch):
+    """Used to stay open: one image, and a cube whose outliers were not flagged."""
+    with datamodels.CubeModel(files.segments[0]) as cube:
+        image = datamodels.ImageModel(cube.data[0])
+        image.update(cube)
+        image.save("image.fits")
+    opened, closed = [], []
+    read, close = datamodels.open, datamodels.JwstDataModel.close
+    monkeypatch.setattr(datamodels, "open", lambda *a: opened.append(read(*a)) or opened[-1])
+    monkeypatch.setattr(
+        datamodels.JwstDataModel, "close", lambda model: closed.append(model) or close(model)
+    )
+    pipeline = TSOLevel3Pipeline()
+    source = str(files.segments[0]) if skipped else "image.fits"
+    if skipped:
+        pipeline.outlier_detection.skip = True
+    assert pipeline._flag_outliers(source) == source
+    assert len(opened) >= 1 and all(any(model is c for c in closed) for model in opened)
+
+
 def test_what_is_no_time_series_is_refused(files, tmp_path):
     with datamodels.CubeModel(files.segments[0]) as model:
         model.meta.exposure.type = "NRC_IMAGE"

@@ -10,6 +10,7 @@ import pytest
 from tests.products import NOISE, make_result
 from tso_level3.flags import Flag
 from tso_level3.product.model import build
+from tso_level3.product.record import RunRecord
 from tso_level3.report import plots
 
 pytest.importorskip("matplotlib", reason="the extra report is not installed")
@@ -84,7 +85,7 @@ def test_wild_and_missing_points_do_not_set_the_scale():
     calm = plots.light_curve(build(result)).axes[0].get_ylim()
     result.light_curve["aperture_flux"][40] *= 30
     result.light_curve["aperture_flux"][41] = np.nan
-    result.light_curve["flags"][41] = Flag.NOT_FINITE
+    result.light_curve["flags"][41] = Flag.ALL_BAD
     axis = plots.light_curve(build(result)).axes[0]
     np.testing.assert_allclose(axis.get_ylim(), calm, rtol=0, atol=3 * NOISE)
     marks = lines_of(axis)
@@ -123,7 +124,7 @@ def test_odd_products_are_drawn(kind, tmp_path):
     elif kind == "no times":
         for name in ("time", "bmjd_tdb", "mjd_utc"):
             curve[name] = np.full(n_int, np.nan)
-        changes["info"] = {}
+        changes["record"] = RunRecord()
     elif kind == "no metadata":
         changes["meta"] = {}
     elif kind == "unit":
@@ -168,10 +169,12 @@ def test_flux_is_relative_to_what_is_out_of_transit():
 
     result = make_result(900)
     time = result.light_curve["time"]
-    settings = result.info["settings"] | {
+    settings = dict(result.record.settings) | {
         "out_of_transit": np.quantile(time, [0.0, 0.3, 0.7, 1.0]).tolist()
     }
-    model = build(dataclasses.replace(result, info=result.info | {"settings": settings}))
+    model = build(
+        dataclasses.replace(result, record=dataclasses.replace(result.record, settings=settings))
+    )
     drawn = lines_of(plots.light_curve(model).axes[0])["integrations"].get_ydata()
     assert np.median(drawn[:250]) == pytest.approx(1.0, abs=5 * NOISE / np.sqrt(250) * 1.25)
 

@@ -24,6 +24,7 @@ from tso_level3.config.settings import Settings
 from tso_level3.flags import Flag
 from tso_level3.product import model as product
 from tso_level3.product.model import FORMAT_VERSION, TSOLightCurveModel, build
+from tso_level3.product.record import RunRecord
 from tso_level3.product.tables import TABLES, column_unit, expand_files, files_table
 
 N_INT = 200
@@ -135,9 +136,10 @@ def test_how_it_was_made(model, result):
     assert made.time_scale == "BMJD_TDB"
     assert made.kernel.kind == "jwst"
     assert made.units.instance["light_curve"]["psf_flux"] == "Jy"
-    assert made.notes.instance == list(result.info["notes"])
+    assert made.notes.instance == list(result.record.notes)
     assert made.inputs.instance[0]["frames"] == [0, N_INT]
-    assert not made.hasattr("nothing")
+    assert not made.hasattr("verdict")  # None is left out
+    assert model.record == RunRecord.from_tree(made.instance)
 
 
 def test_settings_come_back_as_settings(saved):
@@ -155,17 +157,21 @@ def test_input_is_not_changed_and_not_shared(result):
 
 
 @pytest.mark.parametrize("scale", ["bmjd_tdb", "mjd_utc", None])
-def test_time_scale_from_the_columns(result, scale):
+def test_time_scale(result, scale):
     light_curve = dict(result.light_curve)
     empty = np.full(N_INT, np.nan)
     light_curve |= {name: empty for name in ("bmjd_tdb", "mjd_utc", "time") if name != scale}
     if scale:
         light_curve["time"] = light_curve[scale]
-    model = build(dataclasses.replace(result, light_curve=light_curve, info={}))
-    assert model.time_scale == {"bmjd_tdb": "BMJD_TDB", "mjd_utc": "MJD_UTC", None: "none"}[scale]
+    named = {"bmjd_tdb": "BMJD_TDB", "mjd_utc": "MJD_UTC", None: "none"}[scale]
+    record = RunRecord(time_scale=named)
+    model = build(dataclasses.replace(result, light_curve=light_curve, record=record))
+    assert model.time_scale == named
     if scale is None:
         with pytest.raises(ValueError, match="no times found"):
             _ = model.times
+    else:
+        assert model.times.scale == scale[-3:]
 
 
 def test_missing_column_and_wrong_shape(result):
@@ -556,7 +562,7 @@ def test_detrended_without_times(result):
     light_curve = result.light_curve | {
         name: np.full(N_INT, np.nan) for name in ("time", "bmjd_tdb", "mjd_utc")
     }
-    model = build(dataclasses.replace(result, light_curve=light_curve, info={}))
+    model = build(dataclasses.replace(result, light_curve=light_curve, record=RunRecord()))
     assert np.isfinite(model.detrended().flux).all()
 
 
@@ -611,11 +617,11 @@ def test_qtable_has_the_official_columns(model, result):
 
 
 def test_qtable_says_where_the_background_is_from(result):
-    info = dict(result.info)
     for background, text in (("none", "No background"), ("frame", "in the frame outside")):
-        info["settings"] = info["settings"] | {"background": background}
+        settings = dict(result.record.settings) | {"background": background}
+        record = dataclasses.replace(result.record, settings=settings)
         light_curve = result.light_curve | {"background": np.full(N_INT, np.nan)}
-        model = build(dataclasses.replace(result, info=info, light_curve=light_curve))
+        model = build(dataclasses.replace(result, record=record, light_curve=light_curve))
         table = model.to_qtable()
         assert text in table.meta["apertures"]
         np.testing.assert_array_equal(table["aperture_sum"].value, model.flux)
@@ -692,8 +698,10 @@ def test_detrended_without_a_window_warns_that_a_transit_goes(model, caplog):
 def test_detrended_knows_the_transit_from_the_setting(result, caplog):
     time = result.light_curve["time"]
     edges = np.quantile(time, [0.0, 0.3, 0.7, 1.0])
-    settings = result.info["settings"] | {"out_of_transit": edges.tolist()}
-    model = build(dataclasses.replace(result, info=result.info | {"settings": settings}))
+    settings = dict(result.record.settings) | {"out_of_transit": edges.tolist()}
+    model = build(
+        dataclasses.replace(result, record=dataclasses.replace(result.record, settings=settings))
+    )
     found = model.detrended()
     assert not caplog.records
     np.testing.assert_array_equal(found.used, (time <= edges[1]) | (time >= edges[2]))
@@ -727,7 +735,7 @@ def test_what_is_worked_out_cannot_be_set(model, name):
 
 def test_unknown_attribute_cannot_be_set(model):
     """Used to be taken in silence."""
-    with pytest.raises(AttributeError, match="ligth_curve: not an .*'light_curve' is the nearest"):
+    with pytest.raises(AttributeError, match="ligth_curve: not an .*, perhaps light_curve"):
         model.ligth_curve = model.light_curve
     with pytest.raises(AttributeError, match="zzz: not an attribute of the product$"):
         model.zzz = 1
@@ -770,7 +778,7 @@ def test_repr_is_short(model):
 
 def test_html_for_notebooks(model):
     model.meta.target.catalog_name = "<b>"
-    model.meta.tso_level3.instance["verdict"] = "doubtful: 3 rows lost"
+    model.meta.tso_level3.instance["verdict"] = {"grade": "doubtful", "reasons": ["3 rows lost"]}
     text = model._repr_html_()
     assert "&lt;b&gt;" in text and "<table>" in text and "doubtful: 3 rows lost" in text
     assert f"{1e6 * NOISE:.0f} ppm" in text and "OUTLIER 1" in text
@@ -860,8 +868,10 @@ def test_noise_of_a_selection_in_transit(result):
     """Of rows that out_of_transit leaves out the scatter is known all the same."""
     time = result.light_curve["time"]
     edges = np.quantile(time, [0.0, 0.3, 0.7, 1.0])
-    settings = result.info["settings"] | {"out_of_transit": edges.tolist()}
-    model = build(dataclasses.replace(result, info=result.info | {"settings": settings}))
+    settings = dict(result.record.settings) | {"out_of_transit": edges.tolist()}
+    model = build(
+        dataclasses.replace(result, record=dataclasses.replace(result.record, settings=settings))
+    )
     inside = model.between(edges[1] + 0.001, edges[2] - 0.001)
     assert inside.apertures["scatter_regressed"][1] == pytest.approx(NOISE, rel=0.5)
 

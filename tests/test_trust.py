@@ -14,10 +14,10 @@ BAD = {"bad_random": 3e-3, "bad_fixed": 1e-3, "cosmic_rays": 1.0}
 
 
 def _quoted(result):
-    quoted = result.info["quoted"]
-    if quoted["kind"] == "psf":
+    quoted = result.record.quoted
+    if quoted.kind == "psf":
         return result.light_curve["psf_flux"], result.light_curve["psf_flux_err"]
-    at = int(np.argmin(np.abs(result.radii - quoted["radius"])))
+    at = int(np.argmin(np.abs(result.radii - quoted.radius)))
     curve = result.light_curve
     return curve["aperture_flux"][:, at], curve["aperture_flux_err"][:, at]
 

@@ -42,11 +42,7 @@ def __getattr__(name: str) -> Any:
         return import_module(f"tso_level3.{_MODULES[name]}")
     if name not in _NAMES:
         raise AttributeError(f"module 'tso_level3' has no attribute {name!r}")
-    from tso_level3.garbage import loading
-
-    # The packages of the pipeline are half a million objects, none of which is garbage.
-    with loading():
-        value = getattr(import_module(f"tso_level3.{_NAMES[name]}"), name)
+    value = getattr(import_module(f"tso_level3.{_NAMES[name]}"), name)
     globals()[name] = value
     return value
 

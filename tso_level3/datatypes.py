@@ -16,7 +16,6 @@ __all__ = [
     "Optics",
     "Picture",
     "Pixels",
-    "Result",
     "Segment",
     "Times",
 ]
@@ -353,41 +352,3 @@ class Picture:
     y: float
     oversample: int = 1
     origin: tuple[int, int] = (0, 0)
-
-
-@dataclass(frozen=True, eq=False)
-class Result:
-    """Results of a run in plain arrays and values, of which a product is made.
-
-    Attributes
-    ----------
-    light_curve, apertures, grid, events : dict of ndarray
-        The tables of `tso_level3.columns`, by column name.
-    radii : ndarray, (n_radii,)
-        Radii of the columns with one value per radius [pix].
-    unit : str
-        The unit that ``flux`` stands for in the units of the columns.
-    template, kernel : Picture
-        The mean image of the star and the kernel that was used.
-    components : ndarray, (n_components, ny, nx)
-        The leading principal components of the residuals, in the template's pixels.
-    meta : dict
-        The input's metadata tree.
-    info : dict
-        What goes into ``meta.tso_level3``: version, settings, inputs, time scale, choices, notes.
-    filenames : tuple of str or None
-        The file of each row.
-    """
-
-    light_curve: Mapping[str, np.ndarray]
-    apertures: Mapping[str, np.ndarray]
-    grid: Mapping[str, np.ndarray]
-    events: Mapping[str, np.ndarray]
-    radii: np.ndarray
-    unit: str
-    template: Picture
-    kernel: Picture
-    components: np.ndarray
-    meta: Mapping[str, Any]
-    info: Mapping[str, Any]
-    filenames: tuple[str, ...] | None = None

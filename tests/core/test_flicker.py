@@ -12,7 +12,7 @@ N = 400
 
 
 def _scatter(trial):
-    radius = int(np.argmin(np.abs(trial.plan.radii - trial.wish.radius)))
+    radius = int(np.argmin(np.abs(trial.plan.radii - trial.preference.radius)))
     ratio = trial.flux[:, radius] / trial.made.truth["flux"]
     pull = (trial.flux - trial.true_flux())[:, radius] / trial.error[:, radius]
     return ratio.std() / ratio.mean(), pull.std()
@@ -139,7 +139,7 @@ def _wide(columns_of_star, sizes, flicker, n=80):
     own = {"radii": (5.0,), "radius": 5.0, "find_events": False}
     result = run(exposure_of(made), Settings(flicker=flicker, choose_aperture=False, **own))
     flux = result.light_curve["aperture_flux"][:, 0] / np.array(made.truth["flux"])
-    return flux.std() / flux.mean(), result.info["flicker"]
+    return flux.std() / flux.mean(), result.record.flicker
 
 
 # The star in the second amplifier, and on the border of two.

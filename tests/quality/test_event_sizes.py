@@ -87,7 +87,7 @@ def test_events_are_logged_and_kept_by_their_integration(caplog):
     assert "row" not in caplog.text
     assert np.isfinite(event["size_err"])
     assert abs(event["size"]) < 5 * event["size_err"] + 1e-3
-    from tso_level3.product.summary.rows import event_note, event_rows
+    from tso_level3.product.summary import event_note, event_rows
 
     assert event_rows(product)[0][0] == str(event["integration"])
     assert "out_of_transit was not given" in event_note(product)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.events import moved, quiet, tilted
-from tso_level3.quality.events.change_points import Families, located, scan, surprise
+from tso_level3.quality.events.change_points import Subspaces, locate, neg_log_p, scan
 from tso_level3.quality.events.drift import steepness
 from tso_level3.quality.events.find import LEAST_INTEGRATIONS, find_events
 from tso_level3.quality.events.whitening import whiten
@@ -40,7 +40,7 @@ def _direction(groups, rng):
 def test_white_noise_with_a_transit_has_no_events(n):
     rng = np.random.default_rng(20)
     groups = _groups(rng)
-    found = [find_events(**_series(rng, n), groups=groups) for _ in range(40)]
+    found = [find_events(**_series(rng, n), subspaces=groups) for _ in range(40)]
     assert sum(len(events) for events in found) <= 1
 
 
@@ -54,7 +54,7 @@ def test_step_is_found_where_it_is_with_its_flux():
         # signal-to-noise 16 over 100 integrations on each side
         series["components"][first:] += 16 / np.sqrt(50) * _direction(groups, rng)
         series["flux"][first:] *= 1.004
-        events = find_events(**series, groups=groups)
+        events = find_events(**series, subspaces=groups)
         assert [event.kind for event in events] == ["tilt"]
         errors.append(abs(events[0].row - first))
         # away from ingress and egress
@@ -81,7 +81,7 @@ def test_two_steps_are_two_events():
     groups, series = _groups(rng), _series(rng)
     series["components"][300:] += 4 * _direction(groups, rng)
     series["components"][800:] -= 4 * _direction(groups, rng)
-    events = find_events(**series, groups=groups)
+    events = find_events(**series, subspaces=groups)
     assert [(event.row, event.kind) for event in events] == [(300, "tilt"), (800, "tilt")]
 
 
@@ -101,7 +101,7 @@ def test_slow_change_is_no_tilt(shape):
     for _ in range(10):
         series = _series(rng)
         series["components"] += drift[:, None] * _direction(groups, rng)
-        found += find_events(**series, groups=groups)
+        found += find_events(**series, subspaces=groups)
     assert len(found) <= (2 if shape == "sigmoid" else 0)
 
 
@@ -117,7 +117,7 @@ def test_faint_and_long_drifts_are_no_tilts(n, size):
         groups, series = _groups(rng), _series(rng, n)
         drift = size * np.linspace(-1, 1, n)
         series["components"] += drift[:, None] * _direction(groups, rng)
-        found += find_events(**series, groups=groups)
+        found += find_events(**series, subspaces=groups)
     assert len(found) <= 1
 
 
@@ -129,7 +129,7 @@ def test_step_on_a_slow_change_is_found():
         series = _series(rng)
         drift = 1.5 * time + np.where(np.arange(1200) >= 700, 16 / np.sqrt(50), 0.0)
         series["components"] += drift[:, None] * _direction(groups, rng)
-        events = find_events(**series, groups=groups)
+        events = find_events(**series, subspaces=groups)
         found += any(e.kind == "tilt" and abs(e.row - 700) <= 5 for e in events)
     assert found >= 8
 
@@ -145,7 +145,7 @@ def test_transit_after_a_large_tilt_is_no_event():
         series["components"] -= 0.5 * change
         square = (series["components"] ** 2).sum(axis=1) / 400
         series["chi2"] += square - square.mean()
-        found.append([(e.row, e.kind) for e in find_events(**series, groups=groups)])
+        found.append([(e.row, e.kind) for e in find_events(**series, subspaces=groups)])
     assert found == [[(100, "tilt")], [(300, "tilt")], [(600, "tilt")]]
 
 
@@ -236,7 +236,7 @@ def test_missing_integrations_are_passed_over():
         series[name][gone] = np.nan
     series["components"][gone] = np.nan
     before = {name: value.copy() for name, value in series.items()}
-    events = find_events(**series, groups=groups)
+    events = find_events(**series, subspaces=groups)
     assert [(event.row, event.kind) for event in events] == [(600, "tilt")]
     for name, value in series.items():
         np.testing.assert_array_equal(value, before[name])
@@ -278,15 +278,15 @@ def test_surprise_agrees_with_the_chi_square_distribution():
     from scipy.stats import chi2
 
     squares, dof = np.array([0.5, 30.0, 200.0, 1200.0]), np.array([2, 3, 40, 3])
-    np.testing.assert_allclose(surprise(squares, dof), -chi2.logsf(squares, dof), rtol=1e-6)
+    np.testing.assert_allclose(neg_log_p(squares, dof), -chi2.logsf(squares, dof), rtol=1e-6)
     # beyond what a float holds the leading term must go on without a jump
-    np.testing.assert_allclose(surprise(np.array([2000.0]), np.array([3])), [996.425], atol=0.01)
+    np.testing.assert_allclose(neg_log_p(np.array([2000.0]), np.array([3])), [996.425], atol=0.01)
 
 
 def test_scan_beside_a_polynomial_agrees_with_least_squares():
     rng = np.random.default_rng(34)
     values = rng.standard_normal((80, 1))
-    best = scan(values, Families((np.eye(1),)), degree=2, least=5)
+    best = scan(values, Subspaces((np.eye(1),)), degree=2, least=5)
     step = (np.arange(80) >= best.index).astype(float)
     design = np.stack([np.ones(80), np.arange(80.0), np.arange(80.0) ** 2, step], axis=1)
     rest = [np.linalg.lstsq(d, values[:, 0], rcond=None)[1][0] for d in (design[:, :3], design)]
@@ -296,7 +296,7 @@ def test_scan_beside_a_polynomial_agrees_with_least_squares():
 def test_step_without_noise_is_placed_exactly():
     values = np.zeros((200, 2))
     values[77:] = [3.0, -1.0]
-    assert located(values, 90, np.eye(2)) == 77
+    assert locate(values, 90, np.eye(2)) == 77
     assert steepness(values[:, 0] * 10, 77, reach=70) > 0.4
 
 

@@ -30,7 +30,7 @@ def test_search_for_events_holds_little_more_than_the_projections_once():
     # residuals are as bright as the star
     bright = series["flux"][30_000:, None] / 3e5
     series["components"][30_000:] += 4.0 * bright * _direction(groups, rng)
-    events, peak = _peak(lambda: find_events(**series, groups=groups))
+    events, peak = _peak(lambda: find_events(**series, subspaces=groups))
     assert [event.kind for event in events] == ["tilt"]
     assert abs(events[0].row - 30_000) <= 2
     single = series["components"].size * 4
@@ -42,9 +42,9 @@ def test_single_precision_finds_the_same_events(monkeypatch):
     groups, series = _groups(rng), _series(rng)
     series["components"][400:] += 2.0 * _direction(groups, rng)
     series["components"][800:] -= 3.0 * _direction(groups, rng)
-    double = find_events(**series, groups=groups)
+    double = find_events(**series, subspaces=groups)
     monkeypatch.setattr("tso_level3.quality.events.shape_series._MANY", 0)
-    single = find_events(**series, groups=groups)
+    single = find_events(**series, subspaces=groups)
     assert len(double) == 2
     assert [(e.row, e.kind) for e in single] == [(e.row, e.kind) for e in double]
     np.testing.assert_allclose(
@@ -58,7 +58,7 @@ def test_whitening_in_place_is_whitening():
     copy = values.copy()
     apart = whiten(copy)
     np.testing.assert_array_equal(copy, values)
-    within = whiten(copy, in_place=True)
+    within = whiten(copy, out=copy)
     np.testing.assert_array_equal(within.values, apart.values)
     assert within.values is copy
 
@@ -73,7 +73,7 @@ def test_choice_holds_a_few_series_and_no_table_of_all():
         }
     )
     time, n = 6e4 + np.arange(400 * copies) / 86400, 400 * copies
-    choice, peak = _peak(lambda: judge(whole, trial.plan, time, trial.wish))
+    choice, peak = _peak(lambda: judge(whole, trial.plan, time, trial.preference))
     assert int(choice.grid["chosen"].sum()) == 1
     # used to be those of each of 36 rows, and 12 radii by 16 terms of the pointing noise
     assert peak < 30 * 8 * n

@@ -172,8 +172,8 @@ def test_weak_lens_in_a_small_frame_gains_and_its_errors_hold():
     made = simulated("WLP8", n_int=150, jitter=0.01, transit_depth=0.03, seed=81)
     plain, first = _curve(made, "none")
     best, second = _curve(made, "auto")
-    assert first.info["background_smooth"] == {}
-    assert second.info["background_smooth"]["smoothed"] is True
+    assert first.record.background_smooth.smoothed is None
+    assert second.record.background_smooth.smoothed is True
     at = int(np.argmin(np.abs(first.radii - 65.0)))
     # flux, background and errors are of one piece
     area = np.pi * 65.0**2
@@ -209,9 +209,9 @@ def test_other_modes_do_not_get_worse():
 def test_nothing_is_done_without_background_or_where_it_is_not_wanted():
     made = simulated("F210M", n_int=40)
     _, result = _curve(made, "none")
-    assert result.info["background_smooth"] == {}
+    assert result.record.background_smooth.smoothed is None
     bare = run(exposure_of(made), Settings(background="none", find_events=False))
-    assert bare.info["background_smooth"] == {}
+    assert bare.record.background_smooth.smoothed is None
     assert not bare.light_curve["background"].any()
 
 

@@ -1,4 +1,4 @@
-"""What the commands share: words to the user, the parser, the log."""
+"""Shared by the commands: parser of the command line, messages, log and output files."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ ENDINGS = (".asdf", ".fits", ".ecsv", ".csv", ".parquet", ".h5")
 
 
 class CommandParser(argparse.ArgumentParser):
-    """A parser whose errors are one line, and whose examples stay as they were written.
+    """A parser with errors of one line and examples that are printed as written.
 
     Parameters
     ----------
     quiet : bool
-        Whether to add the options that every command has.
+        Whether to add the options of every command.
     **kwargs
         As for `argparse.ArgumentParser`.
     """
 
     def __init__(self, *, quiet: bool = True, **kwargs: Any) -> None:
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        #: Options that take several values, and what tells a value from an input's name.
+        #: Options that take several values, and the function that tells a value from an input.
         self.lists: dict[str, Callable[[str], bool]] = {}
-        # An abbreviation that works today may be ambiguous tomorrow.
+        # A new option can make an abbreviation ambiguous.
         super().__init__(allow_abbrev=False, **kwargs)
         if quiet:
             self.add_argument("-v", "--verbose", action="store_true", help="show the log")
@@ -54,12 +54,12 @@ class CommandParser(argparse.ArgumentParser):
             )
 
     def error(self, message: str) -> NoReturn:
-        """End the process because the command line is wrong.
+        """End the process with an error of the command line.
 
         Parameters
         ----------
         message : str
-            What is wrong.
+            The error.
         """
         before, unknown, names = message.partition("unrecognized arguments: ")
         if unknown:
@@ -70,10 +70,10 @@ class CommandParser(argparse.ArgumentParser):
             message = f"{before}{unknown}{names}{''.join(meant)}"
         self.exit(2, f"{NAME}: error: {message} (see {self.prog} --help)\n")
 
-    def gathered(self, arguments: Sequence[str]) -> list[str]:
-        """Join the values of options that take several: ``--radii 3 4 5`` is ``--radii=3,4,5``.
+    def join_lists(self, arguments: Sequence[str]) -> list[str]:
+        """Join the values of options that take several: ``--radii 3 4 5`` to ``--radii=3,4,5``.
 
-        Without this they would be taken for inputs.
+        Otherwise they would be taken for inputs.
 
         Parameters
         ----------
@@ -83,7 +83,7 @@ class CommandParser(argparse.ArgumentParser):
         Returns
         -------
         list of str
-            The same, with commas.
+            The arguments with joined values.
         """
         out: list[str] = []
         rest = list(arguments)
@@ -115,15 +115,15 @@ def say(text: str = "") -> None:
 
 
 def warn_user(text: str, *, after_bar: bool = False) -> None:
-    """Write a line to standard error, under the command's name.
+    """Write a line to standard error, after the command's name.
 
     Parameters
     ----------
     text : str
         The line.
     after_bar : bool
-        Whether a terminal may stand in the middle of a line: after a progress bar that was left
-        unfinished, or the ``^C`` that it shows.
+        Whether a terminal may be in the middle of a line: after an unfinished progress bar, or
+        the ``^C`` that it shows.
     """
     if after_bar and sys.stderr.isatty():
         sys.stderr.write("\n")
@@ -131,7 +131,7 @@ def warn_user(text: str, *, after_bar: bool = False) -> None:
 
 
 class _LogHandler(logging.Handler):
-    """Writes above a progress bar, where there is one."""
+    """Writes above a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -173,14 +173,14 @@ class _Short(logging.Formatter):
 
 
 def check_target(path: Path, endings: tuple[str, ...] = (), *, option: str = "--output") -> Path:
-    """See that a file can be written, before the work begins.
+    """Check that a file can be written, before the measurement.
 
     Parameters
     ----------
     path : Path
         The file.
     endings : tuple of str
-        What its name may end in; anything where empty.
+        Endings that its name may have; any where empty.
     option : str
         The option that gave it, for errors.
 
@@ -207,7 +207,7 @@ def check_target(path: Path, endings: tuple[str, ...] = (), *, option: str = "--
 
 
 def add_output_dir(parser: CommandParser) -> None:
-    """Declare the option that every command has that writes a file.
+    """Declare ``--output-dir``.
 
     Parameters
     ----------
@@ -222,14 +222,14 @@ def add_output_dir(parser: CommandParser) -> None:
 
 
 def output_path(args: argparse.Namespace, name: str, parser: CommandParser) -> Path:
-    """Join ``--output-dir``, which is made, and ``--output``.
+    """Join ``--output-dir``, which is made if it does not exist, and ``--output``.
 
     Parameters
     ----------
     args : argparse.Namespace
         Its ``output`` and ``output_dir``.
     name : str
-        What is written where ``output`` is not given.
+        Name of the file where ``output`` is not given.
     parser : CommandParser
         The command's parser, for errors.
 

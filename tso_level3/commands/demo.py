@@ -1,4 +1,4 @@
-"""The command ``demo``: everything once, on an exposure whose truth is known."""
+"""The command ``demo``: simulates a transit, measures it and compares with the truth."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def add_arguments(parser: CommandParser) -> None:
         "--n-int", metavar="N", type=int, help="integrations (default: by the size of a frame)"
     )
     parser.add_argument(
-        "--seed", metavar="N", type=int, default=1, help="of everything random (default: 1)"
+        "--seed", metavar="N", type=int, default=1, help="seed of the random numbers (default: 1)"
     )
 
 
 def run(args: argparse.Namespace, parser: CommandParser) -> None:
-    """Run the demonstration, and say what came of it.
+    """Run the demonstration, and print the comparison.
 
     Parameters
     ----------

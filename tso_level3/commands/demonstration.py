@@ -1,4 +1,4 @@
-"""A synthetic transit, measured as `strun` does it, and held against the truth."""
+"""Simulates a transit, measures it as `strun` does, and compares with the truth."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ __all__ = ["Check", "Demo", "compare", "demo", "exposure", "measure_by_step", "o
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One thing that was measured, beside what it should be.
+    """A measured quantity and its true value.
 
     Attributes
     ----------
     name : str
-        What it is.
+        The quantity.
     found, truth : str
-        With their units.
+        The values, with their units.
     verdict : str
-        How far apart they are.
+        The difference.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class Demo:
-    """What a demonstration left behind.
+    """Files and comparison of a demonstration.
 
     Attributes
     ----------
@@ -52,9 +52,9 @@ class Demo:
     product : Path
         The light curve.
     picture : Path or None
-        Its picture; None where matplotlib is not installed.
+        Its plot; None where matplotlib is not installed.
     checks : tuple of Check
-        What was measured, against the truth.
+        Measured and true values.
     """
 
     files: SimulatedFiles
@@ -64,7 +64,7 @@ class Demo:
 
 
 def exposure(preset: str = "F210M", *, n_int: int | None = None, seed: int = 1) -> Simulation:
-    """Settle an exposure of a transit that lasts hours and takes little room.
+    """Make the settings of an exposure of a transit that lasts hours and is a small file.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def exposure(preset: str = "F210M", *, n_int: int | None = None, seed: int = 1) 
     n_int : int, optional
         Number of integrations; by default as many as `tso_level3.simulate.visit` has.
     seed : int
-        Of everything random.
+        Seed of the random numbers.
 
     Returns
     -------
@@ -91,7 +91,7 @@ def exposure(preset: str = "F210M", *, n_int: int | None = None, seed: int = 1) 
         **number,
         segments=2 if n_int is None else min(2, n_int),
         transit_depth=0.015,
-        # What a real exposure has too: a few hits and lost pixels near the star.
+        # A few cosmic rays and bad pixels near the star, as a real exposure has.
         cosmic_rays=0.02,
         bad_random=5e-6,
         background_slope=0.05,
@@ -100,20 +100,20 @@ def exposure(preset: str = "F210M", *, n_int: int | None = None, seed: int = 1) 
 
 
 def options(files: SimulatedFiles, folder: Path) -> list[str]:
-    """Write what follows ``strun tso_level3_photometry``.
+    """Make the arguments of ``strun tso_level3_photometry``.
 
     Parameters
     ----------
     files : SimulatedFiles
         The exposure.
     folder : Path
-        Where the product goes.
+        Folder of the product.
 
     Returns
     -------
     list of str
-        The association; the folder; the times out of transit, which everybody knows who proposed
-        to observe one, so that the transit does not count as noise.
+        The association, the folder, and the times out of transit, so that the transit does not
+        count as noise.
     """
     meta = Table.read(files.truth, format="ascii.ecsv").meta
     half = meta["transit_duration_hours"] / 48
@@ -131,9 +131,9 @@ def measure_by_step(files: SimulatedFiles, folder: Path, *, log_level: str = "WA
     files : SimulatedFiles
         The exposure.
     folder : Path
-        Where the product goes.
+        Folder of the product.
     log_level : str
-        From which level on the log is shown.
+        Lowest level of the log that is shown.
 
     Returns
     -------
@@ -143,7 +143,7 @@ def measure_by_step(files: SimulatedFiles, folder: Path, *, log_level: str = "WA
     Raises
     ------
     RuntimeError
-        The step ended without a product.
+        The step wrote no product.
     """
     from stpipe import Step
 
@@ -175,18 +175,18 @@ def demo(
     Parameters
     ----------
     folder : str or path-like
-        Where everything goes; made if it does not exist.
+        Folder of all files; made if it does not exist.
     preset, n_int, seed
         As for `exposure`.
     log_level : str
-        From which level on the step's log is shown.
+        Lowest level of the step's log that is shown.
     tell : callable
         Called with a line of text at each stage.
 
     Returns
     -------
     Demo
-        Paths and comparison.
+        Files and comparison.
 
     Raises
     ------
@@ -211,14 +211,14 @@ def demo(
 
 
 def compare(model: TSOLightCurveModel, truth: Table) -> tuple[Check, ...]:
-    """Hold a product against the truth of its exposure.
+    """Compare a product with the truth of its exposure.
 
     Parameters
     ----------
     model : TSOLightCurveModel
         The product.
     truth : astropy.table.Table
-        What `tso_level3.simulate.build_scene` describes; a row an integration.
+        The table of `tso_level3.simulate.build_scene`; a row per integration.
 
     Returns
     -------

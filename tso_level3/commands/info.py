@@ -1,4 +1,4 @@
-"""The command ``info``: a product in words."""
+"""The command ``info``: prints a summary of products."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def run(args: argparse.Namespace, parser: CommandParser) -> None:
-    """Print what each product holds.
+    """Print the summary of each product.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""The command `tso-level3`.
+"""The command `tso-level3`: finds the command and runs its module.
 
-Nothing heavy is imported here, so that ``tso-level3 --help`` answers at once: a command's module
-is imported when the command is given.
+A command's module is imported when the command is given, so that ``tso-level3 --help`` takes no
+time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tso_level3.commands.common import NAME, CommandParser, set_up_log, warn_use
 
 __all__ = ["COMMANDS", "main"]
 
-#: The commands, each a module of `tso_level3.commands`, and what they do.
+#: The commands, each a module of `tso_level3.commands`, and their descriptions.
 COMMANDS = {
     "demo": "simulate a transit, measure it, draw it, and compare with the truth",
     "measure": "measure the light curve of a star in a series of images",
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         warn_user("interrupted", after_bar=True)
         return 130
     except BrokenPipeError:
-        # The reader went away, as `head` does. Python would complain once more at its exit.
+        # The reader has closed the pipe, as `head` does. Python would report it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
@@ -96,7 +96,7 @@ def _run(arguments: list[str]) -> int:
     module = import_module(f"tso_level3.commands.{name}")
     command = CommandParser(prog=f"{NAME} {name}", **module.TEXTS)
     module.add_arguments(command)
-    args = command.parse_intermixed_args(command.gathered(_as_options(arguments[place + 1 :])))
+    args = command.parse_intermixed_args(command.join_lists(_as_options(arguments[place + 1 :])))
     set_up_log(verbose=args.verbose or args.debug)
     return module.run(args, command) or 0
 
@@ -110,13 +110,13 @@ def _top_parser() -> CommandParser:
         quiet=False,
     )
     parser.add_argument("--version", action="version", version=f"{NAME} {__version__}")
-    # Accepted before the command too; what is looked at are the arguments themselves.
+    # Accepted before the command too; `main` looks for it in the arguments.
     parser.add_argument("--debug", action="store_true", help=argparse.SUPPRESS)
     return parser
 
 
 def _as_options(arguments: Sequence[str]) -> list[str]:
-    """Take options as `strun` does too: ``--radius_inner=5``, ``--fill=false``."""
+    """Convert options in the form of `strun`: ``--radius_inner=5``, ``--fill=false``."""
     taken = []
     for argument in arguments:
         name, equal, value = argument.partition("=")
@@ -131,7 +131,7 @@ def _as_options(arguments: Sequence[str]) -> list[str]:
 
 
 def _sentence(error: Exception) -> str:
-    """Put an error on one line."""
+    """Write an error in one line."""
     if isinstance(error, OSError) and error.filename and error.strerror:
         text = f"{error.filename}: {error.strerror}"
     else:

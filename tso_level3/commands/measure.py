@@ -1,11 +1,12 @@
-"""The command ``measure``: images in, product out."""
+"""The command ``measure``: measures images and writes the product."""
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,9 +73,6 @@ _METAVARS = {
 }
 _NAMED = {"position": "X Y", "gain": "G|FILE", "unit": "UNIT", "out_of_transit": "T0 T1 [...]"}
 
-#: What each of the further products ends in.
-_BESIDE = {"save_catalog": ".ecsv", "save_fits": ".fits", "save_plots": ".png"}
-
 
 def add_arguments(parser: CommandParser) -> None:
     """Declare the command's arguments: an option for every field of `Settings`.
@@ -127,7 +125,7 @@ def _is_bit(word: str) -> bool:
     return all(part.isdigit() or part.upper() in DQ_BITS for part in word.strip(",").split(","))
 
 
-#: What a further value of an option is, by the kind of its parameter; all else is an input.
+#: Functions that tell a further value of an option from an input, by kind of parameter.
 _VALUES = {
     "floats": _is_number,
     "size": _is_number,
@@ -150,7 +148,7 @@ def _add_option(group: Any, item: dataclasses.Field) -> None:
         )
         shown = item.default
         shown = ",".join(map(str, shown)) if isinstance(shown, tuple) else shown
-        # Where nothing is set the help itself says what follows from that.
+        # The help says what None means.
         default = f" (default: {shown})" if shown is not None else ""
     group.add_argument(
         f"--{item.name.replace('_', '-')}",
@@ -160,7 +158,7 @@ def _add_option(group: Any, item: dataclasses.Field) -> None:
 
 
 def run(args: argparse.Namespace, parser: CommandParser) -> int:
-    """Measure, write, and say so in a line.
+    """Measure, write, and print a line about it.
 
     Parameters
     ----------
@@ -171,7 +169,6 @@ def run(args: argparse.Namespace, parser: CommandParser) -> int:
     """
     began = time.perf_counter()
     settings = _settings_of(args, parser)
-    _check_plots(settings)
     output = output_path(args, ".", parser)
     named = not output.is_dir()
     if named:
@@ -179,26 +176,28 @@ def run(args: argparse.Namespace, parser: CommandParser) -> int:
         _check_form(output)
         _check_inputs(output, args.source)
 
+    from tso_level3.report.further import check_packages
     from tso_level3.run.measure import measure
     from tso_level3.utils.progress import progress
 
+    check_packages(settings)
     source = args.source[0] if len(args.source) == 1 else args.source
     model = measure(source, settings, progress=progress)
     if not named:
-        output = output / default_name(source, model.meta.tso_level3.instance["inputs"])
+        output = output / default_name(source, model.record.inputs)
         _check_inputs(output, args.source)
     existed = output.exists()
     model.write(output)
-    others = _write_beside(model, settings, output)
+    others = _write_further(model, settings, output)
     seconds = time.perf_counter() - began
     verb = "replaced" if existed else "wrote"
     beside = f" and {', '.join(others)}" if others else ""
     say(f"{verb} {output}{beside}: {_summary(model)}, {seconds:.1f} s")
-    return 2 if model.meta.tso_level3.instance["verdict"]["grade"] == "failed" else 0
+    return 2 if model.record.grade == "failed" else 0
 
 
 def _settings_of(args: argparse.Namespace, parser: CommandParser) -> Settings:
-    """Join the parameter file and, before it, the command line."""
+    """Make the settings of the command line and, below it, of the parameter file."""
     from tso_level3.commands.parameter_file import read_parameters
 
     given = {item.name: getattr(args, item.name) for item in fields_of() if item.name in args}
@@ -210,19 +209,11 @@ def _settings_of(args: argparse.Namespace, parser: CommandParser) -> Settings:
     return from_strings(values | given)
 
 
-def _check_plots(settings: Settings) -> None:
-    if settings.save_plots and importlib.util.find_spec("matplotlib") is None:
-        raise ImportError(
-            "--save-plots: matplotlib not found, expected it for plots; "
-            'install it with pip install "tso_level3[report]"'
-        )
-
-
 def _check_form(output: Path) -> None:
-    """See before the work begins that the packages for a form are there."""
-    from tso_level3.product.exports import _NEEDS
+    """Check, before the measurement, that the packages for a form of file are installed."""
+    from tso_level3.product.exports import OPTIONAL
 
-    module, extra = _NEEDS.get(output.suffix.lower(), (None, None))
+    module, extra = OPTIONAL.get(output.suffix.lower(), (None, None))
     if module is not None and importlib.util.find_spec(module) is None:
         raise ImportError(
             f"--output: {module} not found, expected it for {output.suffix}; "
@@ -231,7 +222,7 @@ def _check_form(output: Path) -> None:
 
 
 def _check_inputs(output: Path, sources: list[str]) -> None:
-    """Keep an input from being replaced by what is made of it."""
+    """Check that no input is replaced by the product."""
     from tso_level3.readers.listings import files_of
     from tso_level3.readers.open import is_product
 
@@ -240,20 +231,20 @@ def _check_inputs(output: Path, sources: list[str]) -> None:
     for name in sources:
         members = [item for item in files_of(name).items if isinstance(item, str | Path)]
         for path in [Path(name), *map(Path, members)]:
-            # What an earlier run wrote into a folder is no input of this one.
+            # A product of an earlier run in a folder of inputs is no input.
             if path.exists() and output.samefile(path) and not is_product(path):
                 raise ValueError(f"--output: {output} is an input, expected another name")
 
 
-def default_name(source: str | list[str], inputs: list[Mapping[str, Any]]) -> str:
+def default_name(source: str | list[str], inputs: Sequence[Mapping[str, Any]]) -> str:
     """Name a product as `strun` does.
 
     Parameters
     ----------
     source : str or list of str
-        What was measured.
-    inputs : list of mapping
-        What the product says of its inputs.
+        The inputs of the command.
+    inputs : sequence of mapping
+        The inputs in the record of the product.
 
     Returns
     -------
@@ -270,29 +261,19 @@ def default_name(source: str | list[str], inputs: list[Mapping[str, Any]]) -> st
     return f"{root}_phot.asdf"
 
 
-def _write_beside(model: TSOLightCurveModel, settings: Settings, output: Path) -> list[str]:
-    """Write what ``save_...`` asks for, under the product's name; answers with the names."""
-    from tso_level3.utils.atomic import replacing
+def _write_further(model: TSOLightCurveModel, settings: Settings, output: Path) -> list[str]:
+    """Write the further products under the product's name; returns their names."""
+    from tso_level3.report.further import ENDINGS, save_further
 
-    names = []
-    for field, ending in _BESIDE.items():
-        path = output.with_suffix(ending)
-        if not getattr(settings, field) or (path == output and field == "save_fits"):
-            continue
-        if path == output:
-            # The light curve itself is to have that name.
-            path = output.with_name(f"{output.stem}_catalog{ending}")
-        if field == "save_catalog":
-            with replacing(path) as temporary:
-                model.to_qtable().write(temporary, format="ascii.ecsv", overwrite=True)
-        elif field == "save_fits":
-            model.to_fits(path)
-        else:
-            from tso_level3.report.plots import light_curve
+    def path_of(name: str) -> str | None:
+        path = output.with_suffix(f".{ENDINGS[name]}")
+        if path != output:
+            return str(path)
+        # The light curve itself has that name.
+        catalog = output.with_name(f"{output.stem}_catalog{output.suffix}")
+        return None if name == "save_fits" else str(catalog)
 
-            light_curve(model, path)
-        names.append(str(path))
-    return names
+    return [path for _, path in save_further(model, settings, path_of)]
 
 
 def _summary(model: TSOLightCurveModel) -> str:
@@ -305,8 +286,7 @@ def _summary(model: TSOLightCurveModel) -> str:
         parts.append(f"r = {pixels(quoted.radius)} pix")
         if quoted.sky:
             parts.append(quoted.sky)
-    rows = [row for table in (model.apertures, model.grid) for row in table if row["chosen"]]
-    if rows and rows[0]["scatter"] == rows[0]["scatter"]:
-        parts.append(f"scatter {ppm(rows[0]['scatter'])} (expected {ppm(rows[0]['expected'])})")
-    grade = model.meta.tso_level3.instance["verdict"]["grade"]
+    if math.isfinite(quoted.scatter):
+        parts.append(f"scatter {ppm(quoted.scatter)} (expected {ppm(quoted.expected)})")
+    grade = model.record.grade
     return ", ".join(parts if grade == "good" else [*parts, grade])

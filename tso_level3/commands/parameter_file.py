@@ -1,4 +1,4 @@
-"""Parameter files of stpipe, read without stpipe."""
+"""Reads parameter files of stpipe without stpipe."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tso_level3.config.settings import fields_of, from_strings
 
 __all__ = ["STEP_ONLY", "read_parameters"]
 
-#: What such a file may set that is the business of stpipe alone.
+#: Parameters that stpipe uses, not the measurement.
 STEP_ONLY = frozenset(
     (
         "pre_hooks",
@@ -40,18 +40,18 @@ def read_parameters(name: str) -> dict[str, Any]:
     Parameters
     ----------
     name : str
-        The file, of the step or of a pipeline with it; or the name of an observing mode, for the
-        file of it that comes with the package.
+        The file, of the step or of a pipeline; or an observing mode, for the file that comes with
+        the package.
 
     Returns
     -------
     dict
-        Fields of `Settings` and their values; checked.
+        Fields of `Settings` and their checked values.
 
     Raises
     ------
     ValueError
-        It is no such file, or a parameter in it is unknown or out of bounds.
+        It is no parameter file, or a parameter in it is unknown or out of bounds.
     FileNotFoundError
         There is no such file or mode.
     """
@@ -106,7 +106,7 @@ def _tree_of(path: Path) -> Mapping[str, Any]:
 
 
 def _parameters_in(tree: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Find the section of the step; a pipeline's file has one for each of its steps."""
+    """Find the section of the step in its own file or in a pipeline's."""
     kind = str(tree.get("class", "")).rpartition(".")[2]
     if kind in _PIPELINES:
         sections = [item for item in tree.get("steps", ()) if isinstance(item, Mapping)]

@@ -1,4 +1,4 @@
-"""The command ``pars``: where the parameter files of the observing modes are."""
+"""The command ``pars``: lists the parameter files of the observing modes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command ``plot``: a product as a picture."""
+"""The command ``plot``: draws the light curve of products."""
 
 from __future__ import annotations
 

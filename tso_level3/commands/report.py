@@ -1,4 +1,4 @@
-"""The command ``report``: a product as a page of HTML."""
+"""The command ``report``: writes products as pages of HTML."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command ``simulate``: a synthetic exposure as level-2 files."""
+"""The command ``simulate``: writes a synthetic exposure as level-2 files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from tso_level3.commands.common import CommandParser, say
 
-__all__ = ["IMPORTANT", "TEXTS", "add_arguments", "run", "understood"]
+__all__ = ["IMPORTANT", "TEXTS", "add_arguments", "parse_field", "run"]
 
 TEXTS = {
     "usage": "tso-level3 simulate [options]",
@@ -28,22 +28,22 @@ examples:
 """,
 }
 
-#: Fields of `Simulation` that are options of their own, and what they are.
+#: Fields of `Simulation` that have an option of their own, and their help.
 IMPORTANT = {
     "n_int": "number of integrations; by default as many as make 5 million pixels",
     "segments": "number of files the exposure is cut into",
-    "flux": "electrons of the star in an integration",
+    "flux": "electrons of the star per integration",
     "background": "sky [electron per pixel and integration]",
     "transit_depth": "squared ratio of the radii; 0: no transit",
     "transit_duration": "from first to fourth contact [h]; by default half of the exposure",
     "jitter": "rms of the pointing [pix]",
-    "cosmic_rays": "mean number of hits left in an integration",
-    "ngroups": "groups in an integration, which set its length; by default what fills the hours",
+    "cosmic_rays": "mean number of hits left per integration",
+    "ngroups": "groups per integration, which set its length; by default what fills the hours",
     "unit": "MJy/sr or DN/s",
-    "seed": "of everything random",
+    "seed": "seed of the random numbers",
 }
 
-# Fields that are lists, and how many numbers each of their items has.
+# Fields that are lists, and the number of values in each of their items.
 _LISTS = {"companions": 3, "bad_pixels": 2, "jumps": 3, "antenna_moves": 4}
 
 
@@ -90,7 +90,7 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def run(args: argparse.Namespace, parser: CommandParser) -> None:
-    """Write the exposure, and say where.
+    """Write the exposure, and print the names of its files.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def run(args: argparse.Namespace, parser: CommandParser) -> None:
             parser.error(f"--set: {item!r} found, expected NAME=VALUE")
         changes[name.strip().replace("-", "_")] = value
     try:
-        values = {name: understood(name, text) for name, text in changes.items()}
+        values = {name: parse_field(name, text) for name, text in changes.items()}
         sim = visit(args.preset, hours=HOURS if args.hours is None else args.hours, **values)
     except ValueError as error:
         parser.error(str(error))
@@ -141,7 +141,7 @@ def _defaults() -> dict[str, Any]:
     return {field.name: field.default for field in dataclasses.fields(Simulation)}
 
 
-def understood(name: str, text: str) -> Any:
+def parse_field(name: str, text: str) -> Any:
     """Read the value of a field of `Simulation`.
 
     Parameters

@@ -1,17 +1,21 @@
-"""The product in the form of the table that jwst's own step writes."""
+"""The product as the catalog that jwst's own step writes."""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from tso_level3.product.tree import setup_of
+from tso_level3.utils.atomic import replacing
 
 if TYPE_CHECKING:
     from astropy.table import QTable
 
     from tso_level3.product.model import TSOLightCurveModel
 
-__all__ = ["to_qtable"]
+__all__ = ["to_qtable", "write"]
 
 _ANNULUS = (
     "annulus_sum",
@@ -24,7 +28,7 @@ _ANNULUS = (
 
 
 def to_qtable(model: TSOLightCurveModel) -> QTable:
-    """Give the table that ``jwst.tso_photometry`` writes, from our values.
+    """Make the table that ``jwst.tso_photometry`` writes.
 
     Parameters
     ----------
@@ -34,11 +38,10 @@ def to_qtable(model: TSOLightCurveModel) -> QTable:
     Returns
     -------
     astropy.table.QTable
-        Its columns, units and meta keys are those of the official product; the values are of the
-        quoted measurement, and ``meta['apertures']`` says so. Where the fit of the template is
-        quoted the sums are its flux, and the columns of the annulus are NaN, as the official
-        product has them where it takes the sum of the frame. The celestial position is NaN where
-        the product has no world coordinates.
+        Columns, units and metadata keys are those of the official product; the values are those
+        of the primary measurement, which ``meta['apertures']`` describes. Where this is the fit
+        of the template, the sums are its flux and the columns of the annulus are NaN. The
+        celestial position is NaN where the product has no world coordinates.
     """
     from astropy import units as u
     from astropy.table import QTable
@@ -63,12 +66,26 @@ def to_qtable(model: TSOLightCurveModel) -> QTable:
     return table
 
 
+def write(table: QTable, path: str | os.PathLike[str]) -> None:
+    """Write the catalog as ECSV, as a whole or not at all.
+
+    Parameters
+    ----------
+    table : astropy.table.QTable
+        From `to_qtable`.
+    path : str or path-like
+        The file; an existing one is replaced.
+    """
+    with replacing(path) as temporary:
+        table.write(temporary, format="ascii.ecsv", overwrite=True)
+
+
 def _values(model: TSOLightCurveModel, name: str) -> np.ndarray:
     return np.array(model.light_curve[name], dtype=float)
 
 
 def _meta(model: TSOLightCurveModel) -> dict[str, Any]:
-    meta, quoted = model.meta, model.quoted
+    quoted = model.quoted
     if quoted.kind == "psf":
         how = "Photometry of tso_level3, measured by the fit of the exposure's own mean image."
     else:
@@ -76,24 +93,15 @@ def _meta(model: TSOLightCurveModel) -> dict[str, Any]:
             "Photometry of tso_level3, measured in a circular aperture of "
             f"r={quoted.radius:g} pixels. {_background_of(model)}"
         )
-    return {
-        "instrument": meta.instrument.name,
-        "detector": meta.instrument.detector,
-        "channel": meta.instrument.channel,
-        "subarray": meta.subarray.name,
-        "filter": meta.instrument.filter,
-        "pupil": meta.instrument.pupil,
-        "target_name": meta.target.catalog_name,
-        "apertures": how,
-    }
+    return {**setup_of(model.meta), "apertures": how}
 
 
 def _background_of(model: TSOLightCurveModel) -> str:
-    """Say where the background was measured."""
-    quoted, settings = model.quoted, model.meta.tso_level3.instance.get("settings", {})
-    if settings.get("background") == "none":
+    """Describe the region of the background."""
+    quoted, background = model.quoted, model.record.setting("background")
+    if background == "none":
         return "No background subtraction was performed."
-    if settings.get("background") == "frame" or not np.isfinite(quoted.radius_inner):
+    if background == "frame" or not np.isfinite(quoted.radius_inner):
         return "Background calculated in the frame outside the star."
     return (
         "Background calculated in a circular annulus with "
@@ -102,7 +110,7 @@ def _background_of(model: TSOLightCurveModel) -> str:
 
 
 def _sums(model: TSOLightCurveModel) -> dict[str, np.ndarray]:
-    """Fluxes of star, background and both together, in the official order."""
+    """Sums of star, background and both, in the official order."""
     quoted, (net, net_err) = model.quoted, model.flux_at(None)
     if quoted.kind == "psf":
         empty = np.full(len(net), np.nan)
@@ -114,7 +122,7 @@ def _sums(model: TSOLightCurveModel) -> dict[str, np.ndarray]:
     mean, mean_err = _values(model, "background"), _values(model, "background_err")
     area = _values(model, "background_area")
     under, under_err = mean * quoted.area, mean_err * quoted.area
-    # Where no background was taken, nothing is to be put back.
+    # Without a background there is nothing to add.
     back, back_err = np.nan_to_num(under), np.nan_to_num(under_err)
     return {
         "aperture_sum": net + back,
@@ -131,12 +139,11 @@ def _sums(model: TSOLightCurveModel) -> dict[str, np.ndarray]:
 
 
 def _centre_source(model: TSOLightCurveModel) -> str:
-    """Name the centroid that the apertures follow, or the best there is."""
-    made = model.meta.tso_level3.instance
-    named = [made.get("aperture_center", {}).get("source"), made.get("settings", {}).get("center")]
-    for source in (*named, "psf", "gauss"):
+    """Name the centroid of the apertures, or the best available."""
+    record = model.record
+    for source in (record.aperture_center.source, record.setting("center"), "psf", "gauss"):
         if source in {"psf", "gauss", "cc"} and np.isfinite(_values(model, f"{source}_x")).any():
-            return source
+            return str(source)
     return "cc"
 
 

@@ -1,4 +1,4 @@
-"""The product in other forms: pandas, ECSV, FITS, CSV, Parquet, HDF5, and jwst's own table."""
+"""Exports of the product: pandas, ECSV, FITS, CSV, Parquet and HDF5."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import importlib
 import json
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from tso_level3.columns import LIGHT_CURVE
 from tso_level3.product.tables import TABLES
+from tso_level3.product.tree import setup_of
 from tso_level3.utils.atomic import replacing
+from tso_level3.utils.threads import catch_warnings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,14 +24,14 @@ if TYPE_CHECKING:
 
     from tso_level3.product.model import TSOLightCurveModel
 
-__all__ = ["to_dataframe", "to_ecsv", "to_fits", "to_flat_dataframe", "write"]
+__all__ = ["OPTIONAL", "to_dataframe", "to_ecsv", "to_fits", "to_flat_dataframe", "write"]
 
-#: What each ending needs beyond the compulsory packages: module, extra.
-_NEEDS = {".parquet": ("pyarrow", "parquet"), ".h5": ("tables", "hdf5")}
+#: Optional module of each ending, and the extra that installs it.
+OPTIONAL = {".parquet": ("pyarrow", "parquet"), ".h5": ("tables", "hdf5")}
 
 
 def to_dataframe(model: TSOLightCurveModel) -> pd.DataFrame:
-    """Give the main columns as pandas, under names for people.
+    """Make a DataFrame of the main columns, under descriptive names.
 
     Parameters
     ----------
@@ -38,13 +41,14 @@ def to_dataframe(model: TSOLightCurveModel) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        A row for each integration. Its columns are of two levels: ``df['time']`` is a series,
-        ``df['gaussian center']['x']`` another, and ``df['aperture photometry'][3.0]`` the light
-        curve of the aperture of 3 pixels. ``df.attrs`` names the time scale and the units.
+        A row per integration and columns of two levels: ``df['time']``,
+        ``df['gaussian center']['x']``, and ``df['aperture photometry'][3.0]`` for the aperture of
+        3 pixels. ``df.attrs`` has the time scale and the units.
     """
     import pandas as pd
 
-    columns, units = {}, {}
+    columns: dict[tuple[str, str | float], Any] = {}
+    units: dict[str, str] = {}
     table = model.light_curve
     for item in LIGHT_CURVE:
         if item.key is None:
@@ -60,12 +64,12 @@ def to_dataframe(model: TSOLightCurveModel) -> pd.DataFrame:
         columns["filename", ""] = model.filenames
     frame = pd.DataFrame(dict(enumerate(columns.values())))
     frame.columns = pd.MultiIndex.from_tuples(list(columns))
-    frame.attrs = _attrs(model, units)
+    frame.attrs = cast("Any", _attrs(model, units))
     return frame
 
 
 def to_flat_dataframe(model: TSOLightCurveModel) -> pd.DataFrame:
-    """Give every column of the light curve as pandas, under plain names.
+    """Make a DataFrame of every column of the light curve.
 
     Parameters
     ----------
@@ -75,13 +79,14 @@ def to_flat_dataframe(model: TSOLightCurveModel) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        A row for each integration; columns with several values a row become several, such as
-        ``aperture_flux_r3.0`` and ``components_1``. ``df.attrs`` names the time scale and the
+        A row per integration; columns with several values per row become several, such as
+        ``aperture_flux_r3.0`` and ``components_1``. ``df.attrs`` has the time scale and the
         units.
     """
     import pandas as pd
 
-    columns, units = {}, {}
+    columns: dict[str, Any] = {}
+    units: dict[str, str] = {}
     for item in LIGHT_CURVE:
         found = model.light_curve[item.name]
         values, unit = _native(found), str(found.unit or "")
@@ -96,19 +101,19 @@ def to_flat_dataframe(model: TSOLightCurveModel) -> pd.DataFrame:
     if model.filenames is not None:
         columns["filename"] = model.filenames
     frame = pd.DataFrame(columns)
-    frame.attrs = _attrs(model, {name: unit for name, unit in units.items() if unit})
+    frame.attrs = cast("Any", _attrs(model, {name: unit for name, unit in units.items() if unit}))
     return frame
 
 
-def to_ecsv(model: TSOLightCurveModel, path: str | os.PathLike) -> str:
-    """Write the light curve as ECSV: text, with units and descriptions.
+def to_ecsv(model: TSOLightCurveModel, path: str | os.PathLike[str]) -> str:
+    """Write the light curve as ECSV, with units and descriptions.
 
     Parameters
     ----------
     model : TSOLightCurveModel
         The product.
     path : str or path-like
-        The file; one that exists is replaced.
+        The file; an existing one is replaced.
 
     Returns
     -------
@@ -122,7 +127,7 @@ def to_ecsv(model: TSOLightCurveModel, path: str | os.PathLike) -> str:
     return str(path)
 
 
-def to_fits(model: TSOLightCurveModel, path: str | os.PathLike) -> str:
+def to_fits(model: TSOLightCurveModel, path: str | os.PathLike[str]) -> str:
     """Write tables and images as FITS.
 
     Parameters
@@ -130,7 +135,7 @@ def to_fits(model: TSOLightCurveModel, path: str | os.PathLike) -> str:
     model : TSOLightCurveModel
         The product.
     path : str or path-like
-        The file; one that exists is replaced.
+        The file; an existing one is replaced.
 
     Returns
     -------
@@ -164,8 +169,8 @@ def to_fits(model: TSOLightCurveModel, path: str | os.PathLike) -> str:
     return str(path)
 
 
-def write(model: TSOLightCurveModel, path: str | os.PathLike) -> str:
-    """Write the product, or its light curve, in the form that the ending names.
+def write(model: TSOLightCurveModel, path: str | os.PathLike[str]) -> str:
+    """Write the product or its light curve in the format of the file's ending.
 
     Parameters
     ----------
@@ -173,7 +178,7 @@ def write(model: TSOLightCurveModel, path: str | os.PathLike) -> str:
         The product.
     path : str or path-like
         The file, ending in ``.asdf`` (the whole product), ``.fits`` (tables and images), or
-        ``.ecsv``, ``.csv``, ``.parquet`` or ``.h5`` (the light curve); one that exists is
+        ``.ecsv``, ``.csv``, ``.parquet`` or ``.h5`` (the light curve); an existing one is
         replaced.
 
     Returns
@@ -186,11 +191,11 @@ def write(model: TSOLightCurveModel, path: str | os.PathLike) -> str:
     ValueError
         The ending is none of these.
     ImportError
-        A package that the form needs is not installed.
+        A package that the format needs is not installed.
     """
     path = Path(path)
     ending = path.suffix.lower()
-    writers = {
+    writers: dict[str, Callable[[], object]] = {
         ".asdf": lambda: model.to_asdf(path),
         ".fits": lambda: to_fits(model, path),
         ".ecsv": lambda: to_ecsv(model, path),
@@ -205,8 +210,8 @@ def write(model: TSOLightCurveModel, path: str | os.PathLike) -> str:
 
 
 def _write_frame(model: TSOLightCurveModel, path: Path, ending: str) -> None:
-    if ending in _NEEDS:
-        module, extra = _NEEDS[ending]
+    if ending in OPTIONAL:
+        module, extra = OPTIONAL[ending]
         try:
             importlib.import_module(module)
         except ImportError:
@@ -227,14 +232,15 @@ def _write_frame(model: TSOLightCurveModel, path: Path, ending: str) -> None:
 def _write_hdf(frame: pd.DataFrame, path: Path) -> None:
     import pandas as pd
 
-    with pd.HDFStore(path, "w") as store:
+    store: Any = pd.HDFStore(path, "w")
+    with store:
         store.put("light_curve", frame, format="table", track_times=False)
-        # pandas does not keep attrs here by itself.
+        # pandas itself does not write attrs.
         store.get_storer("light_curve").attrs.tso_level3 = json.dumps(frame.attrs)
 
 
 def _native(column: Any) -> np.ndarray:
-    """Give a column's values in an array of its own, in the byte order pandas wants."""
+    """Copy the values of a column, in the native byte order that pandas needs."""
     values = np.array(column)
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 
@@ -247,41 +253,31 @@ def _attrs(model: TSOLightCurveModel, units: dict[str, str]) -> dict[str, Any]:
         "quoted": quoted.kind,
         "radius": None if quoted.kind == "psf" else quoted.radius,
         "radii": [float(radius) for radius in model.radii],
-        "tso_level3": str(model.meta.tso_level3.version),
+        "tso_level3": model.record.version,
     }
 
 
 def _summary(model: TSOLightCurveModel) -> dict[str, Any]:
-    """What a table alone should still say of its origin."""
-    meta = model.meta
-    named = {
-        "instrument": meta.instrument.name,
-        "detector": meta.instrument.detector,
-        "filter": meta.instrument.filter,
-        "pupil": meta.instrument.pupil,
-        "subarray": meta.subarray.name,
-        "target_name": meta.target.catalog_name,
-    }
-    found = {name: value for name, value in named.items() if value is not None}
-    found |= {key: value for key, value in _attrs(model, {}).items() if key != "units"}
-    return found
+    """Metadata of a table that is written alone."""
+    setup = {name: value for name, value in setup_of(model.meta).items() if value is not None}
+    return setup | {name: value for name, value in _attrs(model, {}).items() if name != "units"}
 
 
 def _cards(model: TSOLightCurveModel) -> dict[str, tuple[Any, str]]:
-    """Header cards of the FITS form."""
-    meta = model.meta
-    cards = {
-        "TELESCOP": (meta.telescope, "telescope"),
-        "INSTRUME": (meta.instrument.name, "instrument"),
-        "DETECTOR": (meta.instrument.detector, "detector"),
-        "FILTER": (meta.instrument.filter, "filter"),
-        "PUPIL": (meta.instrument.pupil, "pupil"),
-        "SUBARRAY": (meta.subarray.name, "subarray"),
-        "TARGNAME": (meta.target.catalog_name, "target"),
+    """Header cards of the FITS file."""
+    setup = setup_of(model.meta)
+    cards: dict[str, tuple[Any, str]] = {
+        "TELESCOP": (model.meta.telescope, "telescope"),
+        "INSTRUME": (setup["instrument"], "instrument"),
+        "DETECTOR": (setup["detector"], "detector"),
+        "FILTER": (setup["filter"], "filter"),
+        "PUPIL": (setup["pupil"], "pupil"),
+        "SUBARRAY": (setup["subarray"], "subarray"),
+        "TARGNAME": (setup["target_name"], "target"),
         "TIMESCAL": (model.time_scale, "scale of the column time"),
         "RADIUS": (None if np.isnan(model.chosen_radius) else model.chosen_radius, "quoted [pix]"),
         "QUOTED": (model.quoted.kind, "aperture, or psf for the fit of the template"),
-        "CREATOR": (f"tso_level3 {meta.tso_level3.version}", "software"),
+        "CREATOR": (f"tso_level3 {model.record.version}", "software"),
     }
     cards |= {
         f"RAD{k + 1}": (float(radius), "[pix] radius of value of a row")
@@ -291,14 +287,14 @@ def _cards(model: TSOLightCurveModel) -> dict[str, tuple[Any, str]]:
 
 
 def _ascii(text: str) -> str:
-    """Write a text with the characters that FITS has."""
+    """Replace the characters that FITS does not allow."""
     return str(text).encode("ascii", "replace").decode("ascii")
 
 
 def _with_filenames(model: TSOLightCurveModel) -> Table:
     from astropy.table import Table
 
-    # A copy: what is written beside the columns is not to appear in the product.
+    # A new table, so that its metadata and file names do not appear in the product.
     table = Table(model.light_curve, copy=False)
     if model.filenames is not None:
         table["filename"] = model.filenames.astype(str)
@@ -316,12 +312,12 @@ def _table_hdu(table: Table, name: str) -> Any:
             bare[key] = np.array([_ascii(text) for text in column], dtype=column.dtype)
         else:
             column.unit = None
-    with warnings.catch_warnings():
+    with catch_warnings():
         warnings.simplefilter("ignore", AstropyWarning)
         hdu = fits.table_to_hdu(bare)
     hdu.name = name.upper()
     for k, column in enumerate(table.columns.values(), start=1):
-        # By hand: astropy leaves out a unit that the FITS standard does not list, such as DN/s.
+        # astropy leaves out units that the FITS standard does not list, such as DN/s.
         if column.unit is not None:
             hdu.header[f"TUNIT{k}"] = column.unit.to_string()
         if column.description:

@@ -1,11 +1,11 @@
-"""The product: one data model with the tables of an exposure; alone in writing metadata."""
+"""The product: a data model with the light curves and tables of an exposure."""
 
 from __future__ import annotations
 
 import logging
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,8 @@ import numpy as np
 from stdatamodels.jwst.datamodels import JwstDataModel
 
 from tso_level3._version import __version__
-from tso_level3.garbage import paused
-from tso_level3.product import catalog as official
-from tso_level3.product import exports
-from tso_level3.product.rows import TIME_SCALES
+from tso_level3.config.fields import UnknownParameter, nearest, refuse_unknown
+from tso_level3.product.record import RunRecord
 from tso_level3.product.tables import (
     TABLES,
     Quoted,
@@ -30,45 +28,46 @@ from tso_level3.product.tables import (
 )
 from tso_level3.product.tree import (
     FORMAT_VERSION,
-    load_extensions,
-    made_of,
     metadata_of,
     picture_of,
     read_tree,
-    renewed,
+    upgraded,
 )
-from tso_level3.product.view import ProductView
 from tso_level3.utils.atomic import replacing
+from tso_level3.utils.threads import catch_warnings
 
 if TYPE_CHECKING:
     import pandas as pd
     from astropy.table import QTable
     from astropy.time import Time
 
-    from tso_level3.datatypes import Result
+    from tso_level3.product.record import Result
+    from tso_level3.quality.detrend import Detrended
 
 __all__ = ["FORMAT_VERSION", "Quoted", "TSOLightCurveModel", "build", "open"]
 
 log = logging.getLogger(__name__)
 
 _MODEL_TYPE = "TSOLightCurveModel"
+#: Attributes that hosts and data models set on any model, beside those of its schema.
+_SET_BY_HOSTS = ("cal_logs", "history", "shape", "schema", "extra_fits")
 
 
-class TSOLightCurveModel(ProductView, JwstDataModel):
-    """The light curves of one exposure, with all that was measured beside them.
+class TSOLightCurveModel(JwstDataModel):  # type: ignore[misc]
+    """The light curves of one exposure, with all other measurements.
 
-    Made by `tso_level3.measure`, or read with `tso_level3.open`. The tables ``light_curve``,
-    ``apertures``, ``grid`` and ``events`` are astropy Tables; ``template`` and ``kernel`` hold an
-    image and the place of the star in it; ``meta`` has the input's metadata, and
-    ``meta.tso_level3`` how the product was made.
+    From `tso_level3.measure`, or read with `tso_level3.open`. ``light_curve``, ``apertures``,
+    ``grid`` and ``events`` are astropy Tables; ``template`` and ``kernel`` have an image and the
+    place of the star in it; ``meta`` has the input's metadata, and ``meta.tso_level3``, which
+    `record` reads, how the product was made.
 
     Parameters
     ----------
     init : object
         As for any data model.
     **kwargs
-        As for any data model. ``strict_validation`` is true where it is not given: a wrong value
-        raises instead of being dropped with a warning.
+        As for any data model. ``strict_validation`` is true by default: a wrong value raises
+        instead of being dropped with a warning.
     """
 
     schema_url = "https://tso-level3.readthedocs.io/schemas/tso_light_curve-1.0.0"
@@ -78,42 +77,62 @@ class TSOLightCurveModel(ProductView, JwstDataModel):
             kwargs["strict_validation"] = True
         super().__init__(init=init, **kwargs)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # A data model accepts any name; a typing error would be lost without a message.
+        if not name.startswith("_") and name not in _SET_BY_HOSTS:
+            nodes = self._schema.get("properties", {})
+            if hasattr(type(self), name):
+                derived = isinstance(getattr(type(self), name), property)
+                why = "it follows from the product's tables" if derived else "it is a method"
+                raise AttributeError(f"{name}: cannot be set, {why}")
+            if name not in nodes:
+                hint = nearest(name, [*nodes, *_properties(type(self))])
+                raise AttributeError(f"{name}: not an attribute of the product{hint}")
+        super().__setattr__(name, value)
+
     # What was measured
 
     @property
+    def record(self) -> RunRecord:
+        """How the product was made, read from ``meta.tso_level3``."""
+        return RunRecord.from_tree(self._instance.get("meta", {}).get("tso_level3", {}))
+
+    @property
     def radii(self) -> np.ndarray:
-        """Radii of the columns with one value a radius, (n_radii,) [pix]."""
-        return np.array(self._made["radii"], dtype=float)
+        """Radii of the columns with one value per radius, (n_radii,) [pix]."""
+        return np.array(self.record.radii, dtype=float)
 
     @property
     def unit(self) -> str:
         """Unit of the fluxes; empty where it is not known."""
-        return self._made.get("unit", "")
+        return self.record.unit
 
     @property
     def time_scale(self) -> str:
         """Scale of the column ``time``: BMJD_TDB, MJD_UTC or none."""
-        return self._made["time_scale"]
+        return self.record.time_scale
 
     @property
     def quoted(self) -> Quoted:
-        """The measurement that was chosen, or asked for."""
+        """The primary measurement, which was chosen or asked for."""
         return find_quoted(self.apertures, self.grid, self.radii)
 
     @property
     def chosen_radius(self) -> float:
-        """Radius of the quoted aperture [pix]; NaN where the fit of the template is quoted."""
+        """Radius of the primary aperture [pix]; NaN for the fit of the template."""
         return self.quoted.radius
 
     @property
     def flux(self) -> np.ndarray:
-        """The quoted flux of each integration, (n_int,), in `unit`."""
-        return self.flux_at(None)[0]
+        """Primary flux of each integration, (n_int,), in `unit`."""
+        flux: np.ndarray = self.flux_at()[0]
+        return flux
 
     @property
     def flux_err(self) -> np.ndarray:
         """Standard error of `flux`, (n_int,), in `unit`."""
-        return self.flux_at(None)[1]
+        error: np.ndarray = self.flux_at()[1]
+        return error
 
     @property
     def times(self) -> Time:
@@ -126,6 +145,8 @@ class TSOLightCurveModel(ProductView, JwstDataModel):
         """
         from astropy.time import Time
 
+        from tso_level3.product.rows import TIME_SCALES
+
         if self.time_scale not in TIME_SCALES:
             raise ValueError(f"{self.meta.filename}: no times found, expected BMJD_TDB or MJD_UTC")
         values = np.asarray(self.light_curve["time"], dtype=float)
@@ -134,16 +155,16 @@ class TSOLightCurveModel(ProductView, JwstDataModel):
 
     @property
     def filenames(self) -> np.ndarray | None:
-        """The file of each row, (n_int,), or None where frames did not come from files."""
+        """The file of each row, (n_int,); None where frames are not from files."""
         return expand_files(self.files) if "files" in self._instance else None
 
     def flux_at(self, radius: float | None = None) -> np.ndarray:
-        """Give a light curve and its errors.
+        """Return a light curve and its errors.
 
         Parameters
         ----------
         radius : float, optional
-            One of `radii` [pix]; the quoted measurement where it is not given.
+            One of `radii` [pix]; by default the primary measurement.
 
         Returns
         -------
@@ -163,44 +184,264 @@ class TSOLightCurveModel(ProductView, JwstDataModel):
             [table["aperture_flux"][:, index], table["aperture_flux_err"][:, index]], dtype=float
         )
 
+    # At a glance
+
+    def __repr__(self) -> str:
+        from tso_level3.product.summary import brief
+
+        return brief(self)
+
+    def _repr_html_(self) -> str:
+        from tso_level3.product.summary import html_summary
+
+        return html_summary(self)
+
+    def info(self, *args: Any, **kwargs: Any) -> None:
+        """Print what the command ``tso-level3 info`` prints.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            If any are given, the tree of the file is printed instead, by `asdf.AsdfFile.info`.
+        """
+        from tso_level3.product.summary import summary_lines
+
+        if args or kwargs:
+            super().info(*args, **kwargs)
+            return
+        print(*summary_lines(self), sep="\n")  # noqa: T201
+
+    # Rows
+
+    def __len__(self) -> int:
+        return len(self.light_curve) if "light_curve" in self._instance else 0
+
+    def __bool__(self) -> bool:
+        # A model was true before it had a length.
+        return True
+
+    def __getitem__(self, key: Any) -> Any:
+        """Select integrations, a column of the light curve, or a node.
+
+        Parameters
+        ----------
+        key : slice, array, int or str
+            Rows from 0, or a slice of astropy times with both ends included: a product. A number:
+            that row of ``light_curve``. A name: the node of this dotted name, or that column of
+            ``light_curve``.
+
+        Returns
+        -------
+        TSOLightCurveModel, astropy.table.Row, astropy.table.Column or object
+            The selection.
+
+        Raises
+        ------
+        ValueError
+            No integration is selected.
+        IndexError, TypeError
+            The key names no row of the product.
+        """
+        from tso_level3.product.rows import place_of, take
+
+        if isinstance(key, str):
+            try:
+                return super().__getitem__(key)
+            except KeyError:
+                names = self.light_curve.colnames
+                if key not in names:
+                    raise KeyError(
+                        f"{key}: no column of light_curve{nearest(key, names)}"
+                    ) from None
+                return self.light_curve[key]
+        if isinstance(key, slice) and any(hasattr(edge, "mjd") for edge in (key.start, key.stop)):
+            return self.between(key.start, key.stop)
+        if np.ndim(key) == 0 and not isinstance(key, slice):
+            return self.light_curve[place_of(key, len(self))]
+        return take(self, key)
+
+    def between(self, start: Any = None, end: Any = None) -> TSOLightCurveModel:
+        """Select the integrations of an interval of time.
+
+        Parameters
+        ----------
+        start, end : float or astropy.time.Time, optional
+            In days of the column ``time``, or times; both ends are included.
+
+        Returns
+        -------
+        TSOLightCurveModel
+            See `tso_level3.product.rows.take`.
+
+        Raises
+        ------
+        ValueError
+            No integration is selected; the message has the range of times.
+        """
+        from tso_level3.product.rows import days, take
+
+        for edge in (start, end):
+            if np.size(edge) != 1:
+                raise ValueError(f"between: {edge} found, expected one time for each end")
+        time = self._time
+        edges = [
+            default if edge is None else days(edge, self.time_scale)[0]
+            for edge, default in ((start, -np.inf), (end, np.inf))
+        ]
+        if edges[0] > edges[1]:
+            raise ValueError(
+                f"between: {edges[0]:.10g} to {edges[1]:.10g} found, which is reversed, expected"
+                " the start before the end"
+            )
+        inside = (time >= edges[0]) & (time <= edges[1])
+        if not inside.any():
+            raise ValueError(
+                f"between: no integration from {edges[0]:.10g} to {edges[1]:.10g} found, expected "
+                f"times from {np.nanmin(time):.10g} to {np.nanmax(time):.10g}"
+            )
+        return take(self, inside)
+
+    def detrended(
+        self,
+        vectors: Sequence[str] = ("psf_x", "psf_y"),
+        *,
+        order: int = 1,
+        window: Sequence[float] | None = None,
+        radius: float | None = None,
+        components: bool | int | str = False,
+        **others: Any,
+    ) -> Detrended:
+        """Decorrelate a light curve against the star's motion and a trend in time.
+
+        Parameters
+        ----------
+        vectors : sequence of str
+            Columns of ``light_curve`` with one number per row.
+        order : int
+            Order of the polynomial in time.
+        window : sequence of float or of astropy.time.Time, optional
+            Start and end of an interval that is left out of the fit (the transit or eclipse), in
+            days of the column ``time``; more pairs may follow. By default what the setting
+            ``out_of_transit`` leaves out, or nothing, with a warning. An empty window means that
+            there is no transit.
+        radius : float, optional
+            One of `radii` [pix]; by default the primary measurement.
+        components : bool, int or str
+            Whether the changes of the star's image (the column ``components``) are vectors too:
+            all, the first so many, or, with ``auto``, those that are slow beyond chance.
+        **others
+            None: other names are refused, with the nearest parameter.
+
+        Returns
+        -------
+        tso_level3.quality.detrend.Detrended
+            The corrected light curve and the fit.
+
+        Raises
+        ------
+        ValueError
+            A name is not such a column, no integration is in the window, or too few are left for
+            the fit.
+        """
+        from tso_level3.product.rows import days, transit_of
+        from tso_level3.quality.detrend import detrend
+
+        if "out_of_transit" in others:
+            raise UnknownParameter(
+                "out_of_transit: not a parameter of detrended, perhaps window, the time of the"
+                " transit itself; by default it is what measure(out_of_transit=...) left out"
+            )
+        refuse_unknown(others, ("vectors", "order", "window", "radius", "components"))
+        flux, flux_err = self.flux_at(radius)
+        named = self._vectors((vectors,) if isinstance(vectors, str) else vectors, components)
+        time = self._time
+        if window is None:
+            window = transit_of(self)
+            if window is None:
+                log.warning(
+                    "detrended: without a window an eclipse or transit is fitted away in part; "
+                    "give its start and end, within %.10g to %.10g, or window=() if there is none",
+                    np.nanmin(time),
+                    np.nanmax(time),
+                )
+        else:
+            window = days(window, self.time_scale)
+        return detrend(time, flux, flux_err, named, order=order, window=window)
+
+    def _vectors(self, names: Sequence[str], components: bool | int | str) -> dict[str, np.ndarray]:
+        """Look up columns with one number per row, and components, by name."""
+        table = self.light_curve
+        known = [item.name for item in TABLES["light_curve"] if not item.shape]
+        for name in names:
+            if name not in known:
+                raise ValueError(f"vectors: {name!r} found, expected columns: {', '.join(known)}")
+        named = {name: np.asarray(table[name], dtype=float) for name in names}
+        values = np.asarray(table["components"], dtype=float)
+        count = _count_of(components, values.shape[1], self.record.components.significant)
+        return named | {f"component_{k + 1}": values[:, k] for k in range(count)}
+
+    @property
+    def _time(self) -> np.ndarray:
+        """Times of the rows, or their integration numbers where no times are known."""
+        from tso_level3.product.rows import TIME_SCALES
+
+        name = "time" if self.time_scale in TIME_SCALES else "integration"
+        return np.asarray(self.light_curve[name], dtype=float)
+
     # Other forms
 
     def to_dataframe(self) -> pd.DataFrame:
-        """Give the main columns as pandas, under names for people; see `exports.to_dataframe`."""
+        """Return the main columns as pandas; see `tso_level3.product.exports.to_dataframe`."""
+        from tso_level3.product import exports
+
         return exports.to_dataframe(self)
 
     def to_flat_dataframe(self) -> pd.DataFrame:
-        """Give every column as pandas; see `exports.to_flat_dataframe`."""
+        """Return every column as pandas; see `tso_level3.product.exports.to_flat_dataframe`."""
+        from tso_level3.product import exports
+
         return exports.to_flat_dataframe(self)
 
     def to_qtable(self) -> QTable:
-        """Give the table that jwst's own step writes; see `official.to_qtable`."""
-        return official.to_qtable(self)
+        """Return the catalog of jwst's own step; see `tso_level3.product.catalog.to_qtable`."""
+        from tso_level3.product import catalog
 
-    def to_ecsv(self, path: str | os.PathLike) -> str:
+        return catalog.to_qtable(self)
+
+    def to_ecsv(self, path: str | os.PathLike[str]) -> str:
         """Write the light curve as ECSV, with units; returns the name of the file."""
+        from tso_level3.product import exports
+
         return exports.to_ecsv(self, path)
 
-    def to_fits(self, init: str | os.PathLike, *args: Any, **kwargs: Any) -> str:
+    def to_fits(self, init: str | os.PathLike[str], *args: Any, **kwargs: Any) -> str:
         """Write tables and images as FITS, with units; returns the name of the file."""
+        from tso_level3.product import exports
+
         return exports.to_fits(self, init)
 
-    def write(self, path: str | os.PathLike) -> str:
-        """Write in the form that the ending names; see `exports.write`."""
+    def write(self, path: str | os.PathLike[str]) -> str:
+        """Write in the format of the file's ending; see `tso_level3.product.exports.write`."""
+        from tso_level3.product import exports
+
         return exports.write(self, path)
 
     # Saving
 
     def save(
-        self, path: object, dir_path: str | os.PathLike | None = None, *args: Any, **kwargs: Any
+        self,
+        path: str | os.PathLike[str] | Callable[[str], str],
+        dir_path: str | os.PathLike[str] | None = None,
+        *args: Any,
+        **kwargs: Any,
     ) -> str:
-        """Save as ASDF, whole or not at all.
+        """Save as ASDF, as a whole or not at all.
 
         Parameters
         ----------
         path : str, path-like or callable
-            The file, or a function that makes its name from ``meta.filename``. Another ending
-            than ``.asdf``, as hosts of the step force it, is replaced.
+            The file, or a function that makes its name from ``meta.filename``. An ending other
+            than ``.asdf``, such as hosts of the step force, is replaced.
         dir_path : str or path-like, optional
             Folder, in place of the path's.
         *args, **kwargs
@@ -221,14 +462,13 @@ class TSOLightCurveModel(ProductView, JwstDataModel):
         self.to_asdf(target, *args, **kwargs)
         return str(target)
 
-    @paused()
     def to_asdf(self, init: object, *args: Any, **kwargs: Any) -> None:
-        """Write ASDF, whole or not at all.
+        """Write ASDF, as a whole or not at all.
 
         Parameters
         ----------
         init : str, path-like or file object
-            The file, with any ending; one that exists is replaced.
+            The file, with any ending; an existing one is replaced.
         *args, **kwargs
             As for `asdf.AsdfFile.write_to`.
         """
@@ -251,9 +491,9 @@ class TSOLightCurveModel(ProductView, JwstDataModel):
         Raises
         ------
         asdf.exceptions.ValidationError
-            Something is missing or not as it should be.
+            Something is missing or wrong.
         """
-        # First the columns, since of them the schema says less, and less clearly.
+        # The columns first: their messages are clearer than those of the schema.
         self._check_columns()
         super().validate()
 
@@ -263,25 +503,20 @@ class TSOLightCurveModel(ProductView, JwstDataModel):
 
         tables = {name: self._instance.get(name) for name in TABLES}
         tables = {name: table for name, table in tables.items() if isinstance(table, Table)}
-        faults = find_faults(tables, len(self._made.get("radii", ())), self.unit)
+        faults = find_faults(tables, len(self.record.radii), self.record.unit)
         if faults:
             raise ValidationError("; ".join(faults))
 
-    @property
-    def _made(self) -> Mapping[str, Any]:
-        return self._instance.get("meta", {}).get("tso_level3", {})
 
-
-@paused()
 def build(result: Result, *, take: bool = False) -> TSOLightCurveModel:
-    """Put what a run found into a product.
+    """Make a product of the result of a run.
 
     Parameters
     ----------
     result : tso_level3.datatypes.Result
-        Arrays and values; not changed, and not referred to by the product.
+        Arrays and values; not changed, and not shared with the product.
     take : bool
-        Whether the product may have the arrays themselves, where nobody else needs them.
+        Whether the product may use the arrays without a copy, where nothing else needs them.
 
     Returns
     -------
@@ -293,13 +528,12 @@ def build(result: Result, *, take: bool = False) -> TSOLightCurveModel:
     ValueError
         A column is missing or has a wrong shape.
     asdf.exceptions.ValidationError
-        A column is not of the type that it should have.
+        A column has a wrong type.
     """
-    load_extensions()
     model = _with_metadata(result.meta)
-    # To save it validates all of it against the schema: once is enough.
+    # Saving validates the whole model.
     model._validate_on_assignment = False
-    model.meta.tso_level3 = made_of(result)
+    model.meta.tso_level3 = result.completed_record().as_tree()
     model.meta.cal_step.tso_photometry = "COMPLETE"
     model.meta.cal_step.tso_level3_photometry = "COMPLETE"
     if result.unit:
@@ -313,7 +547,7 @@ def build(result: Result, *, take: bool = False) -> TSOLightCurveModel:
     model.template = picture_of(result.template)
     model.kernel = picture_of(result.kernel)
     model.components = np.array(result.components)
-    # Before the first save: an entry made later would be lost.
+    # Before the first save: later entries are lost.
     model.add_history_entry(
         f"Light curves measured by tso_level3 {__version__}",
         {"name": "tso_level3", "version": __version__, "author": "The tso_level3 developers"},
@@ -323,7 +557,7 @@ def build(result: Result, *, take: bool = False) -> TSOLightCurveModel:
     return model
 
 
-def open(path: str | os.PathLike) -> TSOLightCurveModel:
+def open(path: str | os.PathLike[str]) -> TSOLightCurveModel:
     """Read a product.
 
     Parameters
@@ -334,18 +568,18 @@ def open(path: str | os.PathLike) -> TSOLightCurveModel:
     Returns
     -------
     TSOLightCurveModel
-        The product, checked against schema and columns, wholly in memory; the file is closed.
+        The product in memory, checked against schema and columns; the file is closed.
 
     Raises
     ------
     FileNotFoundError
         There is no such file.
     ValueError
-        The file is not such a product, is damaged, or is of a later form.
+        The file is not such a product, is damaged, or has a later format.
     """
     from asdf.exceptions import ValidationError
 
-    tree = renewed(read_tree(path, _MODEL_TYPE))
+    tree = upgraded(read_tree(path, _MODEL_TYPE))
     made = tree["meta"].get("tso_level3")
     form = str(made.get("format_version", "")) if isinstance(made, Mapping) else ""
     if form.split(".")[0] != FORMAT_VERSION.split(".")[0]:
@@ -366,15 +600,33 @@ def open(path: str | os.PathLike) -> TSOLightCurveModel:
 
 
 def _with_metadata(tree: Mapping[str, Any]) -> TSOLightCurveModel:
-    """Make a model that has an input's metadata."""
+    """Make a model with the metadata of an input."""
     from stdatamodels.exceptions import ValidationWarning
 
-    # A value of the input that the schema does not allow is no reason to lose the product.
+    # A value of the input that the schema does not allow is left out.
     lenient = TSOLightCurveModel(strict_validation=False)
-    with warnings.catch_warnings(record=True) as caught:
+    with catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ValidationWarning)
         lenient.update(metadata_of(tree))
-    for item in caught:
+    for item in caught or ():
         log.warning("metadata left out: %s", " ".join(str(item.message).split())[:200])
     lenient._strict_validation = True
     return lenient
+
+
+def _count_of(components: bool | int | str, most: int, significant: int) -> int:
+    """Number of components that are asked for."""
+    if isinstance(components, bool):
+        return most if components else 0
+    if components == "auto":
+        return significant
+    if isinstance(components, int | np.integer) and 0 <= components <= most:
+        return int(components)
+    raise ValueError(
+        f"components: {components!r} found, expected true, false, auto or a number up to {most}"
+    )
+
+
+def _properties(kind: type) -> list[str]:
+    """Names of the derived values of a product."""
+    return [name for name in dir(kind) if isinstance(getattr(kind, name), property)]

@@ -1,22 +1,19 @@
-"""Some rows of a product as a product of their own, and times as the product counts them."""
+"""Selection of rows of a product, and its time scales and windows."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.table import Table
 
 from tso_level3.flags import Flag
+from tso_level3.product.record import NoiseAveraging
 from tso_level3.product.tables import expand_files, files_table, rows_of_events
-from tso_level3.quality.noise import (
-    Centres,
-    bin_size,
-    scatter_about,
-    time_averaging,
-)
+from tso_level3.quality.noise import Centres, bin_size, scatter_about, time_averaging
 
 if TYPE_CHECKING:
     from tso_level3.product.model import TSOLightCurveModel
@@ -25,43 +22,43 @@ __all__ = ["TIME_SCALES", "days", "out_of_transit", "place_of", "take", "transit
 
 #: The astropy scale of each scale of the column ``time``.
 TIME_SCALES = {"BMJD_TDB": "tdb", "MJD_UTC": "utc"}
-# Fewer integrations out of transit have no scatter.
+# Minimum number of integrations out of transit for a scatter.
 _FEW = 6
 
 
-def days(value: Any, scale: str) -> float | list[float]:
-    """Read times as days on the scale of a product.
+def days(value: Any, scale: str) -> list[float]:
+    """Convert times to days on the scale of a product.
 
     Parameters
     ----------
     value : float, astropy.time.Time, or sequence of them
         Days of the column ``time``, or times.
     scale : str
-        The product's `time_scale`. A barycentric product takes times for barycentric.
+        The product's `time_scale`; times given to a barycentric product are barycentric.
 
     Returns
     -------
-    float or list of float
-        Days.
+    list of float
+        Days, one per value.
 
     Raises
     ------
     ValueError
-        Times are given, and the product has none; or a text is.
+        The value is a text, or an astropy time where the product has no times.
     """
     if isinstance(value, str):
         raise ValueError(f"{value!r} found, expected times: days as numbers, or astropy times")
     if hasattr(value, "mjd"):
         if scale not in TIME_SCALES:
             raise ValueError("a time found, expected integration numbers: the product has no times")
-        return getattr(value, TIME_SCALES[scale]).mjd
+        return [float(day) for day in np.ravel(getattr(value, TIME_SCALES[scale]).mjd)]
     if isinstance(value, Iterable):
-        return [float(day) for item in value for day in np.ravel(days(item, scale))]
-    return float(value)
+        return [day for item in value for day in days(item, scale)]
+    return [float(value)]
 
 
 def out_of_transit(model: TSOLightCurveModel) -> np.ndarray | None:
-    """Mark the integrations that the setting ``out_of_transit`` names.
+    """Mark the integrations out of transit, by the setting ``out_of_transit``.
 
     Parameters
     ----------
@@ -73,16 +70,17 @@ def out_of_transit(model: TSOLightCurveModel) -> np.ndarray | None:
     ndarray, (n_int,), bool, or None
         True for those out of transit; None where the setting was not given.
     """
-    windows = model.meta.tso_level3.instance.get("settings", {}).get("out_of_transit", "none")
+    windows = model.record.setting("out_of_transit")
     if isinstance(windows, str):
         return None
     time = np.asarray(model.light_curve["time"], dtype=float)
     inside = [(time >= start) & (time <= end) for start, end in zip(windows[::2], windows[1::2])]
-    return np.any(inside, axis=0)
+    out: np.ndarray = np.any(inside, axis=0)
+    return out
 
 
 def transit_of(model: TSOLightCurveModel) -> list[float] | None:
-    """Give the windows that the setting ``out_of_transit`` leaves out.
+    """Determine the windows in transit, from the setting ``out_of_transit``.
 
     Parameters
     ----------
@@ -92,8 +90,7 @@ def transit_of(model: TSOLightCurveModel) -> list[float] | None:
     Returns
     -------
     list of float or None
-        Start and end of each run of integrations that are in transit; None where the setting was
-        not given.
+        Start and end of each run of integrations in transit; None where the setting was not given.
     """
     out = out_of_transit(model)
     if out is None:
@@ -107,7 +104,7 @@ def transit_of(model: TSOLightCurveModel) -> list[float] | None:
     return [float(day) for pair in zip(time[first], time[last - 1]) for day in pair]
 
 
-def place_of(rows: Any, n: int) -> np.ndarray | np.integer:
+def place_of(rows: Any, n: int) -> np.ndarray:
     """Find the places of rows.
 
     Parameters
@@ -115,12 +112,12 @@ def place_of(rows: Any, n: int) -> np.ndarray | np.integer:
     rows : int, slice, ndarray of int or ndarray of bool
         The rows, from 0.
     n : int
-        How many there are.
+        Number of rows.
 
     Returns
     -------
-    ndarray of int, or int
-        Their places from 0, none of them negative.
+    ndarray of int
+        Their places from 0; of no dimension for a single row.
 
     Raises
     ------
@@ -130,7 +127,7 @@ def place_of(rows: Any, n: int) -> np.ndarray | np.integer:
     try:
         if rows is None:
             raise TypeError
-        return np.arange(n)[rows]
+        return np.asarray(np.arange(n)[rows])
     except (IndexError, TypeError, ValueError) as problem:
         shown = f"{len(rows)} values" if np.ndim(rows) else str(rows)
         raise type(problem)(
@@ -145,21 +142,21 @@ def take(model: TSOLightCurveModel, rows: Any) -> TSOLightCurveModel:
     Parameters
     ----------
     model : TSOLightCurveModel
-        The product; it is not changed and not referred to.
+        The product; not changed, and not shared with the new one.
     rows : slice, ndarray of int or ndarray of bool
         The rows, from 0.
 
     Returns
     -------
     TSOLightCurveModel
-        The light curve with these rows, the events that begin in them (settling as long as it
-        lasts in them), and the measured noise of the apertures of ``apertures`` in these rows. The
-        quoted aperture, the table ``grid``, images and metadata are those of the whole exposure.
+        The light curve of these rows, the events that begin in them (and settling that lasts into
+        them), and the noise of the apertures of ``apertures`` measured in them. Primary aperture,
+        table ``grid``, images and metadata are those of the whole exposure.
 
     Raises
     ------
     ValueError
-        No row is left.
+        No row is selected.
     """
     from asdf.tags.core import AsdfObject
 
@@ -168,24 +165,27 @@ def take(model: TSOLightCurveModel, rows: Any) -> TSOLightCurveModel:
     if not len(place):
         raise ValueError(f"rows: {rows} found, expected some of the {n} rows of the product")
     light_curve = tree["light_curve"][place]
-    kept = {
+    part = {
         name: copy.deepcopy(value) for name, value in tree.items() if not isinstance(value, Table)
     }
-    kept |= {
+    part |= {
         "light_curve": light_curve,
         "events": _events(tree["light_curve"], tree["events"], place),
         "grid": tree["grid"].copy(),
         "apertures": tree["apertures"].copy(),
     }
     if "files" in tree:
-        kept["files"] = files_table(expand_files(tree["files"])[place])
-    out = type(model)(AsdfObject(kept))
-    made = out.meta.tso_level3.instance
-    made["inputs"] = _inputs(made.get("inputs", ()), place)
-    numbers = np.asarray(light_curve["integration"])
+        part["files"] = files_table(expand_files(tree["files"])[place])
+    out = type(model)(AsdfObject(part))
+    record, numbers = out.record, np.asarray(light_curve["integration"])
     note = f"{len(place)} of {n} integrations, {numbers.min()} to {numbers.max()}, were selected."
-    made["notes"] = [*made.get("notes", ()), note]
-    _measure_noise(out)
+    record = replace(
+        record,
+        inputs=_inputs(record.inputs, place),
+        notes=[*record.notes, note],
+        averaging=_measure_noise(out),
+    )
+    out.meta.tso_level3.instance.update(record.as_tree())
     return out
 
 
@@ -197,8 +197,8 @@ def _events(light_curve: Table, events: Table, place: np.ndarray) -> Table:
     return events[keep]
 
 
-def _inputs(inputs: Iterable[dict], place: np.ndarray) -> list[dict]:
-    """Give the inputs that rows are left of, and which of the new rows, from 1."""
+def _inputs(inputs: Iterable[Mapping[str, Any]], place: np.ndarray) -> list[dict[str, Any]]:
+    """List the inputs of the selected rows, with their new rows, from 1."""
     out = []
     for item in inputs:
         frames = list(item.get("frames", ()))
@@ -211,13 +211,13 @@ def _inputs(inputs: Iterable[dict], place: np.ndarray) -> list[dict]:
     return out
 
 
-def _measure_noise(model: TSOLightCurveModel) -> None:
-    """Measure the scatter of the apertures anew, as a run does."""
+def _measure_noise(model: TSOLightCurveModel) -> NoiseAveraging:
+    """Measure the scatter of the apertures again, in place, and that of bins."""
     table, apertures = model.light_curve, model.apertures
     time = np.asarray(table["time"], dtype=float)
     use = out_of_transit(model)
     if use is None or use.sum() < _FEW:
-        # Of a selection in transit the scatter is that in transit.
+        # For a selection in transit, the scatter in transit.
         use = np.ones(len(time), dtype=bool)
     centres = Centres(*(np.asarray(table[f"psf_{axis}"], dtype=float) for axis in "xy"))
     size = bin_size(time, int(use.sum()))
@@ -230,10 +230,4 @@ def _measure_noise(model: TSOLightCurveModel) -> None:
         row["scatter_regressed"], row["scatter_binned"] = found.clean, found.binned
         row["ratio"] = found.raw / row["expected"]
         row["red_noise"] = found.binned / found.white
-    averaging = time_averaging(model.flux, use, size)
-    model.meta.tso_level3.instance["averaging"] = {
-        "size": averaging.size.tolist(),
-        "scatter": averaging.scatter.tolist(),
-        "white": averaging.white.tolist(),
-        "red_noise": averaging.red_noise,
-    }
+    return NoiseAveraging.of(time_averaging(model.flux, use, size))

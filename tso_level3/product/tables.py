@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from astropy import units as u
@@ -36,7 +36,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
 
 
 def flux_unit(text: str) -> u.UnitBase | None:
-    """Read the unit of a measurement.
+    """Parse the unit of a measurement.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def flux_unit(text: str) -> u.UnitBase | None:
 
 
 def column_unit(item: Column, flux: str) -> u.UnitBase | None:
-    """Give the unit of a column for a measurement in a given unit.
+    """Determine the unit of a column for a measurement in a given unit.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def column_unit(item: Column, flux: str) -> u.UnitBase | None:
         Its unit; None for a bare number.
     """
     known = flux_unit(flux) if "flux" in item.unit else None
-    # Written without a slash of its own, so that "DN / s" a pixel has one slash and no warning.
+    # Without a slash, so that "DN / s" per pixel has a single one, which astropy accepts silently.
     text = unit_of(item, known.to_string("generic", fraction=False) if known else "")
     return u.Unit(text) if text else None
 
@@ -87,11 +87,11 @@ def make_table(
     name : str
         One of `TABLES`.
     arrays : mapping of str to ndarray
-        The columns by name; further ones are left out.
+        The columns by name; others are ignored.
     unit : str
         Unit of the measurement.
     take : bool
-        Whether the table may have the arrays of two dimensions themselves.
+        Whether the table may use the arrays of two dimensions without a copy.
 
     Returns
     -------
@@ -108,7 +108,7 @@ def make_table(
         if item.name not in arrays:
             raise ValueError(f"{name}: column {item.name} not found, expected among the arrays")
         given = arrays[item.name]
-        # Those with a value a radius are most of the memory; times may be the exposure's own.
+        # Columns with a value per radius are most of the memory.
         own = take and np.ndim(given) == 2
         data = (np.ascontiguousarray if own else np.array)(given, dtype=item.dtype)
         expected = 2 if item.shape else 1
@@ -131,7 +131,7 @@ def make_table(
 
 
 def files_table(filenames: Sequence[str]) -> Table:
-    """Write the file of each row as runs of rows.
+    """Make the table of the files, with one row per run of rows of the light curve.
 
     Parameters
     ----------
@@ -141,8 +141,7 @@ def files_table(filenames: Sequence[str]) -> Table:
     Returns
     -------
     astropy.table.Table
-        ``filename, n_rows``, in the order of the light curve; a run of rows of one file is one
-        row here, so that a long exposure of few files does not repeat their names.
+        ``filename, n_rows``, in the order of the light curve.
     """
     names = np.asarray([str(name) for name in filenames])
     first = np.flatnonzero(np.r_[True, names[1:] != names[:-1]]) if len(names) else np.zeros(0, int)
@@ -158,12 +157,12 @@ def files_table(filenames: Sequence[str]) -> Table:
 
 
 def expand_files(table: Table) -> np.ndarray:
-    """Give the file of each row again.
+    """Expand the table of the files to one name per row.
 
     Parameters
     ----------
     table : astropy.table.Table
-        What `files_table` gave.
+        From `files_table`.
 
     Returns
     -------
@@ -185,8 +184,8 @@ def rows_of_events(light_curve: Table, events: Table) -> np.ndarray:
     Returns
     -------
     ndarray, (n_events,), int
-        Rows; -1 for an event whose integration is not there. Where several exposures that were
-        measured together number their integrations alike, the time decides.
+        Rows; -1 for an event whose integration is missing. Where exposures measured together
+        have the same integration numbers, the time decides.
     """
     numbers, time = (np.asarray(light_curve[name]) for name in ("integration", "time"))
     rows = np.full(len(events), -1)
@@ -199,7 +198,7 @@ def rows_of_events(light_curve: Table, events: Table) -> np.ndarray:
 
 
 def find_faults(tables: Mapping[str, Table], n_radii: int, unit: str) -> list[str]:
-    """Compare tables with the columns they should have.
+    """Compare tables with the columns that they should have.
 
     Parameters
     ----------
@@ -213,7 +212,7 @@ def find_faults(tables: Mapping[str, Table], n_radii: int, unit: str) -> list[st
     Returns
     -------
     list of str
-        What is wrong, a sentence each; empty where all is well.
+        One sentence per fault.
     """
     faults = []
     for name, table in tables.items():
@@ -243,7 +242,7 @@ def _column_faults(
 
 @dataclass(frozen=True)
 class Quoted:
-    """The measurement that a product quotes.
+    """The primary measurement of a product.
 
     Attributes
     ----------
@@ -255,6 +254,8 @@ class Quoted:
         Of aperture and annulus [pix]; radius is NaN for the fit.
     area : float
         Pixels in the aperture; NaN for the fit.
+    scatter, expected, ratio, red_noise : float
+        Its columns of the table ``apertures``; NaN where unknown.
     """
 
     kind: str
@@ -263,10 +264,15 @@ class Quoted:
     radius_inner: float
     radius_outer: float
     area: float
+    # A selection of rows has the same primary measurement with a noise of its own.
+    scatter: float = field(default=np.nan, compare=False)
+    expected: float = field(default=np.nan, compare=False)
+    ratio: float = field(default=np.nan, compare=False)
+    red_noise: float = field(default=np.nan, compare=False)
 
     @property
     def sky(self) -> str:
-        """Where its background is from, in words; '' where there is none."""
+        """The region of its background, in words; empty where there is none."""
         if not np.isfinite(self.radius_inner):
             return ""
         if np.isfinite(self.radius_outer):
@@ -275,19 +281,19 @@ class Quoted:
 
 
 def index_of(radii: np.ndarray, radius: float) -> int:
-    """Find a radius among those that were measured.
+    """Find a radius among those measured.
 
     Parameters
     ----------
     radii : ndarray, (n_radii,)
         The radii [pix].
     radius : float
-        The one looked for [pix].
+        The radius [pix].
 
     Returns
     -------
     int
-        Its place.
+        Its index.
 
     Raises
     ------
@@ -304,13 +310,12 @@ def index_of(radii: np.ndarray, radius: float) -> int:
 
 
 def find_quoted(apertures: Table, grid: Table, radii: np.ndarray) -> Quoted:
-    """Find the measurement that is quoted.
+    """Find the primary measurement.
 
     Parameters
     ----------
     apertures, grid : astropy.table.Table
-        The product's tables; the first row that is marked as chosen counts, and the first
-        aperture where none is.
+        The product's tables. The first row marked as chosen is used, or else the first aperture.
     radii : ndarray, (n_radii,)
         Radii of the columns with one value a radius [pix].
 
@@ -324,9 +329,11 @@ def find_quoted(apertures: Table, grid: Table, radii: np.ndarray) -> Quoted:
         rows = np.flatnonzero(np.asarray(table["chosen"]))
         if len(rows):
             row = table[int(rows[0])]
+    names = ("scatter", "expected", "ratio", "red_noise")
+    noise = {name: float(row[name]) for name in names if row["chosen"]}
     inner, outer = float(row["radius_inner"]), float(row["radius_outer"])
     if str(row["kind"]) == "psf":
-        return Quoted("psf", -1, np.nan, inner, outer, np.nan)
+        return Quoted("psf", -1, np.nan, inner, outer, np.nan, **noise)
     radius = float(row["radius"])
     area = float(row["area"]) if "area" in row.colnames else np.pi * radius**2
-    return Quoted("aperture", index_of(radii, radius), radius, inner, outer, area)
+    return Quoted("aperture", index_of(radii, radius), radius, inner, outer, area, **noise)

@@ -1,68 +1,45 @@
-"""Plain trees: what goes into a product's metadata, and what a product's file holds."""
+"""Metadata trees of a product, and reading the tree of a product's file."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from tso_level3._version import __version__
-from tso_level3.columns import unit_of
+from tso_level3.datatypes import Picture
 from tso_level3.product.tables import TABLES, column_unit
-
-if TYPE_CHECKING:
-    from tso_level3.datatypes import Result
 
 __all__ = [
     "FORMAT_VERSION",
-    "load_extensions",
-    "made_of",
     "metadata_of",
     "picture_of",
     "plain",
     "read_tree",
-    "renewed",
+    "setup_of",
+    "upgraded",
 ]
 
-#: Version of the product's form; the first number changes when older readers would go wrong.
+#: Version of the product's form; the first number changes where older readers would fail.
 FORMAT_VERSION = "2.0.0"
 
 
-def load_extensions() -> None:
-    """Make asdf load the extensions of all installed packages, as quickly as can be.
-
-    asdf does so with the first model or file of a process, and reads some fifty manifests with
-    PyYAML's parser in Python; the one in C answers the same in a fifth of the 0.6 s.
-    """
-    import asdf
-    import yaml
-
-    before = yaml.SafeLoader
-    # asdf calls ``yaml.safe_load``, which takes no loader but looks this name up.
-    yaml.SafeLoader = getattr(yaml, "CSafeLoader", before)
-    try:
-        _ = asdf.get_config().extensions
-    finally:
-        yaml.SafeLoader = before
-
-
 def plain(value: object, *, nothing: object = None) -> Any:
-    """Bring a value into a form that any file format can hold.
+    """Convert a value to one that any file format can hold.
 
     Parameters
     ----------
     value : object
         Numbers, texts, arrays, paths, and mappings and lists of them.
     nothing : object
-        What stands for None; a data model drops None when it saves.
+        Replacement of None, which a data model drops when it saves.
 
     Returns
     -------
     object
-        The same of Python's own numbers, texts, lists and dicts.
+        The value as Python's own numbers, texts, lists and dicts.
     """
     if value is None:
         return nothing
@@ -80,24 +57,24 @@ def plain(value: object, *, nothing: object = None) -> Any:
 
 
 def metadata_of(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Take an input's metadata, given with or without the ``meta`` above it.
+    """Take the metadata of an input, given with or without the ``meta`` above it.
 
     Parameters
     ----------
     tree : mapping
-        Either ``{'meta': {...}, ...}``, as it is read from a file, or what is below ``meta``.
+        ``{'meta': {...}, ...}``, as read from a file, or the content of ``meta``.
 
     Returns
     -------
     dict
-        ``{'meta': {...}}``, and ``cal_logs`` where there are any; arrays and tables are left out.
+        ``{'meta': {...}}``, and ``cal_logs`` where there are any, without arrays and tables.
     """
     inner = tree.get("meta")
     meta = dict(inner) if isinstance(inner, Mapping) else dict(tree)
-    # The product says these of itself.
+    # The product has its own values of these.
     for name in ("model_type", "date", "tso_level3"):
         meta.pop(name, None)
-    # Read from a file without its objects, this is a tree that computes nothing.
+    # Read without its classes, this is a tree that cannot be evaluated.
     if isinstance(meta.get("wcs"), Mapping):
         del meta["wcs"]
     found = {"meta": meta}
@@ -106,45 +83,32 @@ def metadata_of(tree: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def made_of(result: Result) -> dict[str, Any]:
-    """Say how a product was made, for its ``meta.tso_level3``.
+def setup_of(meta: Any) -> dict[str, str | None]:
+    """Name the set-up and the target of a product.
 
     Parameters
     ----------
-    result : tso_level3.datatypes.Result
-        What a run found.
+    meta : stdatamodels.properties.ObjectNode
+        The product's ``meta``.
 
     Returns
     -------
-    dict
-        Versions, settings, radii, units, and all that is in the result's ``info``.
+    dict of str or None
+        ``instrument, detector, channel, subarray, filter, pupil, target_name``.
     """
-    info = {key: value for key, value in result.info.items() if value is not None}
-    made = plain({key: value for key, value in info.items() if key != "settings"})
-    # A data model drops None, so that a setting of nothing is written as the word for it.
-    made["settings"] = plain(info.get("settings", {}), nothing="none")
-    made["format_version"] = FORMAT_VERSION
-    made.setdefault("version", __version__)
-    made.setdefault("time_scale", _scale_of(result.light_curve))
-    made["radii"] = plain(np.asarray(result.radii, dtype=float))
-    made["unit"] = result.unit
-    units = {
-        name: {item.name: text for item in columns if (text := unit_of(item, result.unit))}
-        for name, columns in TABLES.items()
+    return {
+        "instrument": meta.instrument.name,
+        "detector": meta.instrument.detector,
+        "channel": meta.instrument.channel,
+        "subarray": meta.subarray.name,
+        "filter": meta.instrument.filter,
+        "pupil": meta.instrument.pupil,
+        "target_name": meta.target.catalog_name,
     }
-    made.setdefault("units", units)
-    return made
 
 
-def _scale_of(light_curve: Mapping[str, np.ndarray]) -> str:
-    for scale, name in (("BMJD_TDB", "bmjd_tdb"), ("MJD_UTC", "mjd_utc")):
-        if np.isfinite(np.asarray(light_curve[name], dtype=float)).any():
-            return scale
-    return "none"
-
-
-def picture_of(picture: Any) -> dict[str, Any]:
-    """Write an image with a place in it as a node of the product.
+def picture_of(picture: Picture) -> dict[str, Any]:
+    """Make a node of the product from an image.
 
     Parameters
     ----------
@@ -166,31 +130,30 @@ def picture_of(picture: Any) -> dict[str, Any]:
     }
 
 
-def read_tree(path: str | os.PathLike, model_type: str) -> dict[str, Any]:
-    """Read the whole of a product's file into memory, and close it.
+def read_tree(path: str | os.PathLike[str], model_type: str) -> dict[str, Any]:
+    """Read a product's file into memory and close it.
 
     Parameters
     ----------
     path : str or path-like
         The file.
     model_type : str
-        What ``meta.model_type`` has to be.
+        Expected ``meta.model_type``.
 
     Returns
     -------
     dict
-        The tree; its arrays do not refer to the file.
+        The tree, with arrays in memory.
 
     Raises
     ------
     FileNotFoundError
         There is no such file.
     ValueError
-        The file is not such a product, or it is damaged.
+        The file is not such a product, or is damaged.
     """
     import asdf
 
-    load_extensions()
     wanted = "a light-curve product of tso_level3 (ASDF)"
     path = Path(path)
     if not path.exists():
@@ -204,11 +167,11 @@ def read_tree(path: str | os.PathLike, model_type: str) -> dict[str, Any]:
         kind = "a FITS file" if start.startswith(b"SIMPLE") else kind
         raise ValueError(f"{path}: {kind} found, expected {wanted}")
     try:
-        # Everything is read now: a table that is read later than its file is closed loses columns.
+        # All is read now: a table that is read after its file is closed loses columns.
         with asdf.config_context() as config:
             config.warn_on_failed_conversion = False
             with asdf.open(path, lazy_load=False, memmap=False) as file:
-                tree = file.tree
+                tree: dict[str, Any] = file.tree
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{path}: a damaged file found ({reason}), expected {wanted}") from error
@@ -220,24 +183,24 @@ def read_tree(path: str | os.PathLike, model_type: str) -> dict[str, Any]:
     return tree
 
 
-def renewed(tree: dict[str, Any]) -> dict[str, Any]:
-    """Bring the tree of a product of form 1 into the present form.
+def upgraded(tree: dict[str, Any]) -> dict[str, Any]:
+    """Convert the tree of a product of format 1 to the present format.
 
     Parameters
     ----------
     tree : dict
-        What `read_tree` gave, of any form; its tables are changed.
+        From `read_tree`, of any format; its tables are changed.
 
     Returns
     -------
     dict
-        The tree: events have the number of their integration in place of its row, which was
-        counted from 0; columns that there were not yet are NaN, 0 or empty.
+        The tree: events have the number of their integration in place of its row from 0, and
+        new columns are NaN, 0 or empty.
     """
     from astropy.table import Column, Table
 
     made = tree["meta"].get("tso_level3")
-    if not isinstance(made, Mapping) or not str(made.get("format_version")).startswith("1."):
+    if not isinstance(made, MutableMapping) or not str(made.get("format_version")).startswith("1."):
         return tree
     found = {name: tree[name] for name in TABLES if isinstance(tree.get(name), Table)}
     events, numbers = found.get("events"), found.get("light_curve", {})

@@ -1,4 +1,4 @@
-"""The least scatter that any unbiased measurement of position and flux can have."""
+"""Cramér-Rao bounds of a star's position and flux."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Bound:
     flux : float
         Of the flux, in the unit of the star's image.
     constant : float
-        Of the constant under the star; NaN where it is not fitted.
+        Of a constant background; NaN where it is not fitted.
     covariance : ndarray, (3, 3) or (4, 4)
         Inverse of the Fisher matrix of x, y, flux and, where it is free, the constant.
     """
@@ -44,7 +44,7 @@ def crlb(
     constant: bool = True,
     mask: np.ndarray | None = None,
 ) -> Bound:
-    """Compute the Cramér-Rao bound of a star's position and flux, all of them free.
+    """Compute the Cramér-Rao bounds of a star's position and flux, fitted together.
 
     Parameters
     ----------
@@ -53,16 +53,16 @@ def crlb(
         ``evaluate(u, v, nu, nv)``, for which `flux` and `position` are needed.
     variance : float or ndarray, (ny, nx)
         Variance of each pixel: photons of star and sky, and read noise, in the squared unit of
-        the image. Pixels whose variance is not finite do not count. For a kernel it must be an
-        array, whose shape is that of the frame.
+        the image. Pixels whose variance is not finite are not used. For a kernel it must be an
+        array of the shape of the frame.
     flux : float, optional
         Flux of the star; the sum of the image by default.
     position : (float, float), optional
-        x, y of the star, 0-based; for kernels alone.
+        x, y of the star, 0-based; for kernels only.
     constant : bool
-        Whether a constant under the star is unknown too.
+        Whether a constant background is fitted too.
     mask : ndarray, (ny, nx), bool, optional
-        True for pixels that do not count.
+        True for pixels that are not used.
 
     Returns
     -------
@@ -72,14 +72,14 @@ def crlb(
     Raises
     ------
     ValueError
-        Something is missing, a shape does not fit, or the pixels do not settle the parameters.
+        An argument is missing, a shape does not fit, or the pixels do not determine the parameters.
 
     Notes
     -----
-    The Fisher matrix is ``sum d_i mu d_j mu / variance``, that of normal noise whose variance is
-    known; what photon noise says about the flux by its own size is left out. Derivatives of an
-    image come from the quintic spline through its pixels, and fail where it is undersampled
-    (FWHM below 2 pixels): give the kernel then.
+    The Fisher matrix is ``sum d_i mu d_j mu / variance``, that of normal noise of known variance;
+    the dependence of the variance on the flux is left out. Derivatives of an image come from the
+    quintic spline through its pixels and are wrong for an undersampled one (FWHM below 2 pixels):
+    give the kernel then.
 
     References
     ----------
@@ -113,13 +113,13 @@ def crlb(
     if constant:
         terms.append(np.ones(int(use.sum())))
     design = np.stack(terms, axis=1) / np.sqrt(spread[use])[:, None]
-    # An inverse by singular values of the scaled terms: their sizes differ by ten powers of ten.
+    # By singular values of the scaled terms, whose sizes differ by ten powers of ten.
     size = np.sqrt((design**2).sum(axis=0))
     if not (np.isfinite(size).all() and (size > 0).all()):
-        raise ValueError("star has no gradient on the pixels that count; expected an image of one")
+        raise ValueError("star has no gradient on the pixels used; expected the image of a star")
     left = np.linalg.svd(design / size, full_matrices=False)
     if len(design) < design.shape[1] or left[1][-1] < 1e-10 * left[1][0]:
-        raise ValueError(f"{len(design)} pixels do not settle position and flux; expected more")
+        raise ValueError(f"{len(design)} pixels do not determine position and flux; expected more")
     half = left[2] / left[1][:, None] / size
     covariance = half.T @ half
     error = np.sqrt(np.diagonal(covariance))

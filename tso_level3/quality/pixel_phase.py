@@ -1,8 +1,8 @@
-"""What the star's motion across the pixels does to aperture sums, without any noise.
+"""Scatter of aperture sums by the star's motion across the pixels, predicted from the model.
 
-The exposure's own model of the star is moved over the range of the measured centres, summed in
-the apertures, and the sums are laid over the measured centres. Unlike a regression of the flux on
-the centres this has no part in the noise of the flux.
+The exposure's model of the star is shifted over the range of the measured centres and summed in
+the apertures, and the sums are interpolated at the measured centres. Unlike a regression of the
+flux on the centres, this does not include noise of the flux.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from tso_level3.utils.stats import mad_std
 __all__ = ["pointing_noise"]
 
 _CLIP = 5.0
-# Shifts an axis at which the star is rendered; the sums are polynomials between them.
+# Shifts per axis at which the star is rendered; polynomials interpolate between them.
 _NODES = 4
 _NARROW = 0.02
 
 
 def pointing_noise(found: Measurement, plan: Plan) -> np.ndarray:
-    """Compute the scatter that the star's motion alone gives the aperture sums.
+    """Predict the scatter of the aperture sums by the star's motion alone.
 
     Parameters
     ----------
     found : Measurement
-        The exposure; the centres of the fit of the template are used.
+        The exposure, with the centres of the template fit.
     plan : Plan
-        The plan it was measured with.
+        The plan of the measurement.
 
     Returns
     -------
     ndarray, (n_radii,)
-        Relative standard deviations, what the noise of the centres adds taken off; NaN where
-        fewer than three centres are known.
+        Relative standard deviations, corrected for the noise of the centres; NaN for fewer than
+        three centres.
     """
     shift = found.psf[:, :2] - np.array([plan.template.x, plan.template.y])
     good = np.isfinite(shift).all(axis=1)
@@ -51,15 +51,15 @@ def pointing_noise(found: Measurement, plan: Plan) -> np.ndarray:
     middle = 0.5 * (high + low)
     coefficients = _polynomials(plan, middle, half)
     u, v = ((shift[good] - middle) / half).T
-    # The centres are measured with noise, which the star does not follow.
+    # Errors of the centres are no motion of the star.
     noise = np.nan_to_num(np.nanmedian(found.psf_err[good, :2], axis=0)) / half
-    # One radius after the other: all at once would fill the memory.
+    # One radius at a time, to limit memory.
     radii = range(coefficients.shape[2])
     return np.array([_scatter(coefficients[:, :, k], u, v, noise) for k in radii])
 
 
 def _scatter(coefficients: np.ndarray, u: np.ndarray, v: np.ndarray, noise: np.ndarray) -> float:
-    """Relative standard deviation of a polynomial of the centres, their noise taken off."""
+    """Relative standard deviation of a polynomial of the centres, corrected for their noise."""
     moved = np.polynomial.chebyshev.chebval2d(u, v, coefficients)
     variance = moved.var()
     for axis in (0, 1):
@@ -69,7 +69,7 @@ def _scatter(coefficients: np.ndarray, u: np.ndarray, v: np.ndarray, noise: np.n
 
 
 def _polynomials(plan: Plan, middle: np.ndarray, half: np.ndarray) -> np.ndarray:
-    """Fit the sums over the range of shifts: (n, n, n_radii) Chebyshev coefficients."""
+    """Chebyshev coefficients of the sums over the range of shifts, (n, n, n_radii)."""
     layout, near = plan.layout, plan.layout.n_near
     pixels = (layout.columns[:near], layout.rows[:near])
     nodes = np.cos(np.pi * (np.arange(_NODES) + 0.5) / _NODES)

@@ -1,14 +1,14 @@
-"""A sky that varies slowly need not be measured anew in every integration.
+"""Smoothing in time of a background that varies slowly.
 
-Each integration's background is known to its formal error alone. How much the sky itself changes,
-from one integration to the next and over many, is learned from the whole series; what it was in
-each integration is then the best estimate from all of them. Where it truly changes at random from
-one integration to the next nothing is gained, and nothing is changed.
+How much the sky changes from one integration to the next, and over many, is estimated from the
+whole series; the background of each integration is then the best estimate from all of them. Where
+the sky changes at random between integrations, the measured background is kept.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,44 +17,44 @@ from tso_level3.utils.stats import mad_std
 
 __all__ = ["LEAST", "Sky", "smooth_sky"]
 
-#: Fewer integrations say too little of how the sky varies.
+#: Minimum number of integrations.
 LEAST = 20
 _STEPS = 10
-# An integration this far [sigma] from its neighbours keeps what was measured in it.
+# An integration this far [sigma] from its neighbours keeps its measured background.
 _OUTLIER = 5.0
 _NEIGHBOURS = 3
 _MOST_OUTLIERS = 0.05
-# The likelihood ratio of a step must exceed that of the best of n places by this; one that stands
-# out by less than this part of what that takes is not looked at.
+# The log-likelihood ratio of a step must exceed that of the best of n places of noise by this;
+# steps of less than this fraction of the significance needed are not tried.
 _DOUBT = 5.0
 _TELLING = 0.9
-# By so much the likelihood must rise for the sky to follow the star: four sigma.
+# Gain in log-likelihood for a dependence on the star's flux: four sigma.
 _FOLLOWS = 8.0
-# A model in which it gains less than this, or is less likely by more, is not looked at further.
+# A model that gains less than this, or is less likely by more, is not refined.
 _HOPE = 3.0
-# Averaging over fewer integrations than this gains less than its error is uncertain.
+# Ratio of the errors above which smoothing gains nothing significant.
 _GAIN = 0.97
 
 
 @dataclass(frozen=True, eq=False)
 class Sky:
-    """The background as it is subtracted.
+    """The background that is subtracted.
 
     Attributes
     ----------
     level, error : ndarray, (n,)
-        Background a pixel and its standard error; as measured where it was not smoothed.
+        Background per pixel and its standard error; as measured where it is not smoothed.
     smoothed : bool
-        Whether it was.
+        Whether it is smoothed.
     white : float
-        Standard deviation of the sky's changes from one integration to the next, in units of the
+        Standard deviation of the sky's changes from one integration to the next, over the
         measured error.
     length : float
-        Integrations over which the sky stays what it is; infinite where it is constant.
+        Correlation length of the sky in integrations; infinite for a constant sky.
     steps : tuple of int
-        Rows at which the sky changes suddenly; nothing is averaged across them.
+        Rows of sudden changes; nothing is averaged across them.
     reason : str
-        Why it was not smoothed; empty where it was.
+        Why it is not smoothed; empty where it is.
     """
 
     level: np.ndarray
@@ -65,9 +65,9 @@ class Sky:
     steps: tuple[int, ...] = ()
     reason: str = ""
 
-    def as_dict(self) -> dict:
-        """Give what was settled as plain values."""
-        out = {"smoothed": self.smoothed, "reason": self.reason}
+    def as_dict(self) -> dict[str, Any]:
+        """Return the parameters as plain values."""
+        out: dict[str, Any] = {"smoothed": self.smoothed, "reason": self.reason}
         if self.smoothed:
             length = float(self.length) if np.isfinite(self.length) else "constant"
             out |= {"length": length, "white": float(self.white), "steps": list(self.steps)}
@@ -81,34 +81,32 @@ def smooth_sky(
     *,
     star: np.ndarray | None = None,
 ) -> Sky:
-    """Estimate the sky of each integration from all of them.
+    """Estimate the background of each integration from the whole series.
 
     Parameters
     ----------
     level, error : ndarray, (n,)
-        Background a pixel and its standard error, in the order of time; NaN where unknown. They
-        are left as they are.
+        Background per pixel and its standard error, in the order of time; NaN where unknown.
     time : ndarray, (n,), optional
         Times, for gaps between the integrations.
     star : ndarray, (n,), optional
-        The star's flux. Wings that no kernel knows make the background follow it.
+        The star's flux, on which the background depends through the wings of the image.
 
     Returns
     -------
     Sky
-        The best estimate and its error; what was measured where integrations are fewer than
-        `LEAST`, where the sky changes from one to the next by as much as it is known, and where it
-        has more steps than can be told.
+        The best estimate and its error; the measured values for fewer than `LEAST` integrations,
+        for a sky that changes at random, and for one of too many steps.
 
     Notes
     -----
-    A measured background is ``y = l + w + e``: a level l that wanders, changes w of single
-    integrations, and the error of the measurement. The level follows a dynamic linear model with a
-    discount factor (West & Harrison 1997, chapter 6): looking back, an integration d away counts
-    as ``exp(-d / length)``, and the weights' sum is the inverse variance of the level. Length and
-    the variance of w maximise the likelihood of the series, given its known errors. The estimate
-    of ``l + w`` is the level, plus the share of w in the departure from it. Steps divide the
-    series where that raises the likelihood by more than the best of all places would by chance.
+    The measured background is ``y = l + w + e``: a level l that wanders, white changes w, and the
+    error of the measurement. The level follows a dynamic linear model with a discount factor (West
+    & Harrison 1997, chapter 6): an integration d away has the weight ``exp(-d / length)``, and the
+    sum of the weights is the inverse variance of the level. Length and variance of w maximise the
+    likelihood of the series for its known errors. The estimate of ``l + w`` is the level plus the
+    share of w in the departure from it. Steps divide the series where that raises the likelihood
+    by more than the best of all places would by chance.
     """
     level, error = np.asarray(level, float), np.asarray(error, float)
     measured = (level.copy(), error.copy(), False)
@@ -119,36 +117,36 @@ def smooth_sky(
     rows = np.flatnonzero(good)
     usual, scale = np.median(level[rows]), np.median(error[rows])
     follows = _relative(star, rows)
-    odd = _outliers(level[rows]) | ~np.isfinite(follows)
-    if odd.mean() > _MOST_OUTLIERS:
+    outlying = _outliers(level[rows]) | ~np.isfinite(follows)
+    if outlying.mean() > _MOST_OUTLIERS:
         return Sky(*measured, reason="many integrations depart from their neighbours")
-    kept = rows[~odd]
-    place = _places(kept, time)
-    series = Series(place, (level[kept] - usual) / scale, (error[kept] / scale) ** 2)
-    slope, doubt, model = _slope(series, follows[~odd])
-    part = slope * follows[~odd]
+    used, follows = rows[~outlying], follows[~outlying]
+    place = _places(used, time)
+    series = Series(place, (level[used] - usual) / scale, (error[used] / scale) ** 2)
+    slope, slope_err, start = _slope(series, follows)
+    part = slope * follows
     series = Series(place, series.values - part, series.variance)
-    model = _divided(series, model)
+    model = _divided(series, start)
     if model is None:
         return Sky(*measured, reason=f"more than {_STEPS} steps")
     mean, variance = series.average(model)
-    mean, variance = mean + part, variance + (doubt * follows[~odd]) ** 2
+    mean, variance = mean + part, variance + (slope_err * follows) ** 2
     if np.sqrt(np.median(variance / series.variance)) > _GAIN:
         return Sky(*measured, reason="the sky changes from one integration to the next")
     out_level, out_error, _ = measured
-    out_level[kept], out_error[kept] = usual + scale * mean, scale * np.sqrt(variance)
+    out_level[used], out_error[used] = usual + scale * mean, scale * np.sqrt(variance)
     return Sky(
         out_level,
         out_error,
         True,
         white=float(WHITE[model.at[0]]),
         length=float(model.length) if model.length < 1e6 * place[-1] else np.inf,
-        steps=tuple(int(kept[k]) for k in model.steps),
+        steps=tuple(int(used[k]) for k in model.steps),
     )
 
 
 def _relative(star: np.ndarray | None, rows: np.ndarray) -> np.ndarray:
-    """Departure of the star's flux from its median, (n_rows,); zeros where nothing is known."""
+    """Departure of the star's flux from its median, (n_rows,); zeros where it is not known."""
     if star is None or np.isfinite(star[rows]).mean() < 1.0 - _MOST_OUTLIERS:
         return np.zeros(len(rows))
     flux = np.asarray(star, float)[rows]
@@ -157,7 +155,7 @@ def _relative(star: np.ndarray | None, rows: np.ndarray) -> np.ndarray:
 
 
 def _slope(series: Series, star: np.ndarray) -> tuple[float, float, Model]:
-    """Find by how much the series follows the star, the error of that, and the model beside it."""
+    """Fit the dependence on the star's flux: slope, its error, and the model of the rest."""
     plain = series.fitted(())
     best = (0.0, 0.0, plain)
     if not star.any():
@@ -167,7 +165,7 @@ def _slope(series: Series, star: np.ndarray) -> tuple[float, float, Model]:
     for start in sorted({plain.at, (plain.at[0], last), (0, last)}):
         white, length = float(WHITE[start[0]] ** 2), series.lengths[start[1]]
         for again in (False, True):
-            own, along = series.foretold(white, length), other.foretold(white, length)
+            own, along = series.innovations(white, length), other.innovations(white, length)
             square = max(float(along @ along), 1e-300)
             slope = float(own @ along) / square
             gain = 0.5 * slope**2 * square
@@ -186,17 +184,17 @@ def _slope(series: Series, star: np.ndarray) -> tuple[float, float, Model]:
 
 
 def _divided(series: Series, model: Model) -> Model | None:
-    """Divide a series that was fitted at steps, as long as that makes it likelier."""
+    """Add steps to a model as long as that raises the likelihood; None for too many steps."""
     if model.at[0] == len(WHITE) - 1:
         return model
-    wanted = np.log(series.n) + _DOUBT
-    telling = _TELLING * np.sqrt(2.0 * wanted)
+    needed = np.log(series.n) + _DOUBT
+    significant = _TELLING * np.sqrt(2.0 * needed)
     for _ in range(_STEPS + 1):
         lengths = np.unique(np.clip([3.0, 10.0, 30.0, 100.0, 1e3, 1e9], None, model.length))
         found = [series.step_at(model, length) for length in lengths]
-        places = sorted({place for place, away in found if away > telling})
+        places = sorted({place for place, away in found if away > significant})
         last = len(series.lengths) - 1
-        # What wanders because it steps wanders less once it is divided.
+        # A step that was taken for wandering makes the level wander less once it is divided.
         starts = {model.at, (model.at[0], last)}
         better = [
             series.fitted(sorted([*model.steps, place]), start)
@@ -204,17 +202,17 @@ def _divided(series: Series, model: Model) -> Model | None:
             for start in sorted(starts)
         ]
         best = max(better, key=lambda item: item.likelihood, default=None)
-        if best is None or best.likelihood < model.likelihood + wanted:
+        if best is None or best.likelihood < model.likelihood + needed:
             return model
         model = best
     return None
 
 
 def _outliers(values: np.ndarray) -> np.ndarray:
-    """Mark single values far from the median of those around them, (n,)."""
+    """Mark single values far from the median of their neighbours, (n,)."""
     n, reach = len(values), _NEIGHBOURS
     index = np.arange(n)[:, None] + np.delete(np.arange(-reach, reach + 1), reach)
-    # At the ends the other side has to do.
+    # Reflected at the ends.
     index = np.where(index < 0, -index, np.where(index >= n, 2 * (n - 1) - index, index))
     away = values - np.median(values[index], axis=1)
     spread = mad_std(away)
@@ -222,7 +220,7 @@ def _outliers(values: np.ndarray) -> np.ndarray:
 
 
 def _places(rows: np.ndarray, time: np.ndarray | None) -> np.ndarray:
-    """Give each row a whole place in time, so that gaps count."""
+    """Integer places of the rows in time, with gaps."""
     place = rows - rows[0]
     if time is None:
         return place

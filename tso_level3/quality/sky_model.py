@@ -1,4 +1,4 @@
-"""How a series of measured levels varies: a level that wanders and steps, and single changes."""
+"""Dynamic linear model of a series: a level that wanders and steps, and white changes."""
 
 from __future__ import annotations
 
@@ -10,38 +10,36 @@ import numpy as np
 
 __all__ = ["WHITE", "Model", "Series", "fading_sum"]
 
-#: Standard deviations of the changes from one integration to the next, over the measurement's
-#: error, that are tried, and how much each stands for.
+#: Grid of the standard deviation of white changes, over the measurement's error, and its prior.
 WHITE = np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0])
 _PRIOR = np.gradient(WHITE)
-# Models that are less likely than the best by this factor do not count.
+# Log-likelihood below the best at which models are dropped.
 _UNLIKELY = np.log(300.0)
-# Values that show about what is likeliest.
+# Values from which the start of the search is found.
 _ENOUGH = 4096
-# Values that are worked on together.
+# Values per block.
 _TOGETHER = 32_768
-# Integrations between steps.
+# Minimum number of integrations between steps.
 _SHORTEST = 5
-# A step of one sigma is placed to within so many integrations, a larger one better by its square.
+# Uncertainty of the place of a step of one sigma [integrations]; it falls with the size squared.
 _UNSURE = 9.0
 
-
-# Values that one matrix product adds up.
+# Values summed by one matrix product.
 _RUN = 32
 _BACK = np.subtract.outer(np.arange(_RUN), np.arange(_RUN))
 
 
 def fading_sum(values: np.ndarray, keep: float) -> np.ndarray:
-    """Add up what came before, each step back weighing less by the same factor.
+    """Compute the exponentially discounted sum of the values so far.
 
-    As ``scipy.signal.lfilter([1], [1, -keep], values)``, which takes half a second to load.
+    As ``scipy.signal.lfilter([1], [1, -keep], values)``, whose import takes half a second.
 
     Parameters
     ----------
     values : ndarray, (..., n)
-        What is added up along the last axis.
+        Values, summed along the last axis.
     keep : float
-        The factor, 0 to 1.
+        Discount factor per step, 0 to 1.
 
     Returns
     -------
@@ -62,7 +60,7 @@ def fading_sum(values: np.ndarray, keep: float) -> np.ndarray:
     powers, matrix = _powers(keep)
     sums = (runs.reshape(-1, _RUN) @ matrix).reshape(*lead, -1, _RUN)
     if sums.shape[-2] > 1:
-        # The ends of the runs are such a series again.
+        # The ends of the runs form such a series again.
         ends = fading_sum(sums[..., -1], float(powers[-1]))
         sums[..., 1:, :] += ends[..., :-1, None] * powers[1:]
     return sums.reshape(*lead, -1)[..., :n]
@@ -70,27 +68,27 @@ def fading_sum(values: np.ndarray, keep: float) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def _powers(keep: float) -> tuple[np.ndarray, np.ndarray]:
-    """Powers of the factor, (_RUN + 1,), and the matrix by which a run is added up."""
+    """Powers of the factor, (_RUN + 1,), and the matrix that sums a run."""
     powers = keep ** np.arange(_RUN + 1)
     return powers, np.where(_BACK >= 0, powers[np.abs(_BACK)], 0.0).T.copy()
 
 
 @dataclass(frozen=True)
 class Model:
-    """How the sky varies: the likeliest variance and length, where it steps, and what else may be.
+    """A fitted model: the most likely variance and length, the steps, and the posterior weights.
 
     Attributes
     ----------
     at : (int, int)
-        The place on the grid of variances and lengths.
+        Index on the grid of variances and lengths.
     length : float
-        The length.
+        Correlation length.
     steps : tuple of int
         First values after the steps.
     likelihood : float
-        Its logarithm.
+        Log-likelihood.
     weights : dict
-        Of all places of the grid that are about as likely.
+        Posterior weights of the points of the grid that are about as likely.
     """
 
     at: tuple[int, int]
@@ -101,16 +99,16 @@ class Model:
 
     @property
     def white(self) -> float:
-        """Variance of the changes from one value to the next."""
+        """Variance of the white changes."""
         return float(WHITE[self.at[0]] ** 2)
 
 
 class Series:
-    """Measured values of unit error at whole places, and what a model makes of them."""
+    """Measured values of about unit error at integer places, and their estimates by a model."""
 
     def __init__(self, place: np.ndarray, values: np.ndarray, variance: np.ndarray) -> None:
         self.place, self.values, self.variance = place, values, variance
-        # Without gaps the values are where they belong.
+        # Without gaps, places are indices.
         self.whole = place[-1] - place[0] == len(place) - 1
 
     @property
@@ -119,14 +117,14 @@ class Series:
         return len(self.values)
 
     def parts(self, steps: Sequence[int]) -> list[slice]:
-        """Cut the series at its steps."""
+        """Divide the series at its steps."""
         edges = [0, *steps, self.n]
         return [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
 
     def before(
         self, part: slice, white: float, length: float, *, back: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and inverse variance of the level from what came before, each value included."""
+        """Mean and inverse variance of the level from the values up to and including each."""
         weight = 1.0 / (self.variance[part] + white)
         sums = np.stack([weight, weight * self.values[part]])
         place = slice(None)
@@ -143,9 +141,9 @@ class Series:
     def _departures(
         self, part: slice, white: float, length: float
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Departures of values from what those before them foretell, and their variances.
+        """Yield the innovations, departures of values from their prediction, and their variances.
 
-        Run by run, so that a long series takes no more memory than a short one.
+        Block by block, so that memory does not grow with the series.
         """
         keep, weight, product = np.exp(-1.0 / length), 0.0, 0.0
         for first in range(part.start, part.stop, _TOGETHER):
@@ -153,14 +151,13 @@ class Series:
             place = self.place[rows] - self.place[first]
             fading = keep ** (self.place[first] - self.place[max(first - 1, part.start)])
             spread = self.variance[rows] + white
-            # Where none is missing nothing has to be put in its place.
             here = slice(None) if self.whole else place
             sums = np.zeros((2, place[-1] + 1))
             sums[0, here] = 1.0 / spread
             sums[1, here] = self.values[rows] / spread
             sums[:, 0] += weight * fading, product * fading
             sums = fading_sum(sums, keep)[:, here]
-            # What is known before each: the sums of the value before it, faded.
+            # The prediction of each value: the discounted sums up to the value before it.
             before = np.empty((2, len(place)))
             before[:, 0] = weight, product
             before[:, 1:] = sums[:, :-1]
@@ -173,29 +170,28 @@ class Series:
             yield self.values[rows][used] - mean, spread
 
     def likelihood(self, white: float, length: float, steps: Sequence[int]) -> float:
-        """Logarithm of the likelihood."""
+        """Log-likelihood of the series."""
         total = 0.0
         for part in self.parts(steps):
             for away, spread in self._departures(part, white, length):
                 total -= 0.5 * float(np.sum(away**2 / spread + np.log(spread)))
         return total
 
-    def foretold(self, white: float, length: float) -> np.ndarray:
-        """Departures in their standard errors: a linear map of the values to white noise."""
+    def innovations(self, white: float, length: float) -> np.ndarray:
+        """Innovations over their standard errors: a linear map of the values to white noise."""
         runs = self._departures(slice(0, self.n), white, length)
         return np.concatenate([away / np.sqrt(spread) for away, spread in runs])
 
     @property
     def lengths(self) -> np.ndarray:
-        """Lengths that are tried: by factors of two up to four times the series, and for ever."""
+        """Grid of lengths: by factors of two up to four times the series, and infinity."""
         longest = 4.0 * self.place[-1]
         return np.append(longest / 2.0 ** np.arange(int(np.log2(longest)), -1, -1), 1e6 * longest)
 
     def fitted(self, steps: Sequence[int], start: tuple[int, int] | None = None) -> Model:
-        """Find variance and length that make the series likeliest, and what is nearly as likely.
+        """Find the most likely variance and length, and the posterior weights around them.
 
-        On a grid, and from a given place of it: a search that ends where it likes would not give
-        the same numbers twice.
+        The search is on a fixed grid, so that rounding errors do not change the result.
         """
         steps, lengths = tuple(steps), self.lengths
         known: dict[tuple[int, int], float] = {}
@@ -221,11 +217,11 @@ class Series:
             if at in seen:
                 continue
             seen.add(at)
-            # Uphill, and along all that is about as likely.
+            # Uphill, and to all points that are about as likely.
             top = max(known.values(), default=-np.inf)
             if value(at) > top - _UNLIKELY:
                 todo += sorted(around(at), key=value)
-        best = max(known, key=known.get)
+        best = max(known, key=known.__getitem__)
         weights = {
             at: float(_PRIOR[at[0]] * np.exp(likely - known[best]))
             for at, likely in sorted(known.items())
@@ -234,14 +230,14 @@ class Series:
         return Model(best, lengths[best[1]], steps, known[best], weights)
 
     def _about(self, lengths: np.ndarray) -> tuple[int, int]:
-        """Find about where on the grid the likelihood is largest, on part of a long series."""
+        """Find the start of the search on a coarse grid, from the first values of a long series."""
         part = slice(0, _ENOUGH)
         few = Series(self.place[part], self.values[part], self.variance[part])
         grid = [(a, b) for a in range(0, len(WHITE), 3) for b in range(len(lengths) - 1, -1, -3)]
         return max(grid, key=lambda at: few.likelihood(WHITE[at[0]] ** 2, lengths[at[1]], ()))
 
     def average(self, model: Model) -> tuple[np.ndarray, np.ndarray]:
-        """Average the estimates of a model's neighbours by their weights, and their variance."""
+        """Average the estimates over the posterior weights; mean and variance of each value."""
         total, mean, square = 0.0, np.zeros(self.n), np.zeros(self.n)
         for (i, j), weight in model.weights.items():
             own, variance = self.estimate(WHITE[i] ** 2, self.lengths[j], model.steps)
@@ -261,7 +257,7 @@ class Series:
     def estimate(
         self, white: float, length: float, steps: Sequence[int]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Best estimate of level and single changes together, and its variance."""
+        """Best estimate of level and white changes together, and its variance."""
         mean, variance = np.empty(self.n), np.empty(self.n)
         for part in self.parts(steps):
             low, left = self.before(part, white, length)
@@ -275,7 +271,7 @@ class Series:
         return mean, share * self.variance + (1.0 - share) ** 2 * variance
 
     def step_at(self, model: Model, length: float) -> tuple[int, float]:
-        """Find the most telling step beside those of a model, and how far it stands out."""
+        """Find the most significant further step, and its significance."""
         best = (0, 0.0)
         for part in self.parts(model.steps):
             size = part.stop - part.start

@@ -49,7 +49,7 @@ def combine(
     parts: Sequence[Part],
     settings: Settings,
     *,
-    gain: float | np.ndarray | None = None,
+    gain: Any = None,
     times: Any = None,
 ) -> Exposure:
     """Combine inputs into one exposure.
@@ -60,8 +60,8 @@ def combine(
         In the order given.
     settings : Settings
         ``gain``, ``unit``, ``where`` and ``unreadable`` count.
-    gain : float, ndarray (ny, nx) or None
-        Electrons a DN, for DN/s, where the settings have none.
+    gain : float, str, path, GainModel or None
+        Electrons per DN, for DN/s, where the settings have none.
     times : array_like or astropy.time.Time, optional
         Times of all frames, in the order given.
 
@@ -163,11 +163,11 @@ def _conversions(
     parts: Sequence[Part],
     good: Sequence[Part],
     settings: Settings,
-    gain: float | np.ndarray | None,
+    gain: Any,
 ) -> list[Conversion]:
     """Find the factor of each input to the unit of the exposure."""
-    own = gain_of(settings.gain, good[0].tree, good[0].shape)
-    gain = gain if own is None and good[0].unit == "DN/s" else own
+    own = settings.gain is not None or good[0].unit != "DN/s"
+    gain = gain_of(settings.gain if own else gain, good[0].tree, good[0].shape)
     found: dict[str, Conversion] = {}
     out = []
     for part in parts:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from astropy.utils.exceptions import AstropyWarning
 
+from tso_level3.utils.threads import catch_warnings
+
 __all__ = [
     "InputError",
     "MissingInput",
@@ -101,10 +103,10 @@ def check_file(path: Path) -> None:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Log warnings of astropy and asdf at DEBUG; other warnings are passed on."""
-    with warnings.catch_warnings(record=True) as caught:
+    with catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
-    for warning in caught:
+    for warning in caught or ():
         if issubclass(warning.category, AstropyWarning) or "asdf" in warning.category.__module__:
             log.debug("%s", warning.message)
         else:

@@ -52,7 +52,7 @@ def open_exposure(
     source: Any,
     settings: Settings | None = None,
     *,
-    gain: float | np.ndarray | None = None,
+    gain: Any = None,
     errors: Any = None,
     mask: Any = None,
     times: Any = None,
@@ -72,8 +72,8 @@ def open_exposure(
         - an iterable of any of these, each of them one frame or one cube.
     settings : Settings, optional
         What to read and how; the defaults where it is None.
-    gain : float or ndarray (ny, nx), optional
-        Electrons a DN, for DN/s; ``settings.gain`` wins.
+    gain : float, str, path or GainModel, optional
+        Electrons per DN, or a reference of them, for DN/s; ``settings.gain`` wins.
     errors : array_like, optional
         Standard errors of an array; they broadcast to its shape.
     mask : array_like, optional

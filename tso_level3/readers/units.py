@@ -222,8 +222,9 @@ def gain_of(
 
     Parameters
     ----------
-    setting : float, str or None
-        Electrons a DN, or a reference file (FITS or ASDF) of the whole detector or the subarray.
+    setting : float, str, path, GainModel or None
+        Electrons per DN, or a reference (FITS or ASDF file, or open) of the whole detector or a
+        subarray.
     tree : mapping
         Metadata of the data, for the place of the subarray.
     shape : (int, int)
@@ -241,6 +242,10 @@ def gain_of(
     """
     if setting is None:
         return None
+    if hasattr(setting, "meta"):
+        corner = setting.meta.subarray
+        place = (int(corner.ystart or 1), int(corner.xstart or 1))
+        return _cut(np.array(setting.data, float), place, setting.meta.filename, tree, shape)
     try:
         factor = float(setting)
     except (TypeError, ValueError):
@@ -249,15 +254,21 @@ def gain_of(
             raise MissingInput(
                 f"gain: {setting}: no such file, expected a positive number or a file"
             ) from None
-        return _from_reference(path, tree, shape)
+        image, place = _read_asdf(path) if path.suffix == ".asdf" else _read_fits(path)
+        return _cut(np.asarray(image, dtype=float), place, path, tree, shape)
     if not (math.isfinite(factor) and factor > 0):
         raise InputError(f"gain: {setting} found, expected a positive number or a file")
     return factor
 
 
-def _from_reference(path: Path, tree: Mapping[str, Any], shape: tuple[int, int]) -> np.ndarray:
-    image, corner = _read_asdf(path) if path.suffix == ".asdf" else _read_fits(path)
-    image = np.asarray(image, dtype=float)
+def _cut(
+    image: np.ndarray,
+    corner: tuple[int, int],
+    path: object,
+    tree: Mapping[str, Any],
+    shape: tuple[int, int],
+) -> np.ndarray:
+    """Cut the pixels of a frame out of a gain image, whose first pixel is at a corner (y, x)."""
     if image.ndim != 2:
         raise InputError(f"gain: {path} holds {image.ndim} dimensions, expected an image")
     if image.shape == tuple(shape):

@@ -1,4 +1,4 @@
-"""A product on one page of HTML (`page`, `write`)."""
+"""Report of a product as one page of HTML, and its plots."""
 
 from tso_level3.report.page import page, write
 

@@ -1,4 +1,4 @@
-"""A product on one page of HTML; matplotlib is imported when it is drawn (extra ``report``)."""
+"""Report of a product as one page of HTML (extra ``report``)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tso_level3.product.summary.facts import facts, setup
-from tso_level3.product.summary.rows import (
+from tso_level3.product.summary import (
     EVENT_HEADINGS,
     NOISE_HEADINGS,
     changed_settings,
@@ -22,7 +21,8 @@ from tso_level3.product.summary.rows import (
     flag_counts,
     inputs,
     noise_rows,
-    notes,
+    overview,
+    title,
 )
 from tso_level3.utils.atomic import replacing
 
@@ -35,7 +35,7 @@ __all__ = ["page", "write"]
 
 
 def page(model: TSOLightCurveModel) -> str:
-    """Write a product as one page of HTML that needs no other file.
+    """Write a product as one self-contained page of HTML.
 
     Parameters
     ----------
@@ -55,33 +55,31 @@ def page(model: TSOLightCurveModel) -> str:
     from tso_level3.report.plots import light_curve
 
     figure, noise = light_curve(model), noise_rows(model)
-    title = " ".join(
-        str(part) for part in (model.meta.target.catalog_name, setup(model)) if part
-    ) or str(model.meta.filename)
+    heading = title(model) or str(model.meta.filename)
     parts = [
-        f"<h1>{_text(title)}</h1>",
+        f"<h1>{_text(heading)}</h1>",
         f"<p>{_text(model.meta.filename)}</p>",
-        _definitions(facts(model)),
+        _definitions(overview(model)),
         "<h2>Light curve</h2>",
         _image(figure, "The light curve, and below it the centre, the background and the width"),
         "<h2>Noise</h2>",
-        _image(_noise_figure(model), "Noise against radius, and scatter of means of integrations"),
+        _image(_noise_figure(model), "Noise against radius, and scatter against bin size"),
         _table(NOISE_HEADINGS, [cells for _, cells in noise], [chosen for chosen, _ in noise]),
-        "<p>Scatter and noise in parts per million; the quoted measurement is marked.</p>",
+        "<p>Scatter and noise in parts per million; the primary measurement is marked.</p>",
         "<h2>Flags</h2>",
         _table(("flag", "integrations", "meaning"), flag_counts(model)),
         "<h2>Events</h2>",
         _table(EVENT_HEADINGS, event_rows(model)),
         f"<p>{_text(event_note(model))}</p>",
         "<h2>Notes</h2>",
-        _list(notes(model)),
+        _list(model.record.notes),
         "<h2>Inputs</h2>",
         _list(inputs(model)),
         "<h2>Settings</h2>",
-        "<p>Those that were not left at their defaults:</p>",
+        "<p>Those that are not at their defaults:</p>",
         _table(("parameter", "value"), changed_settings(model).items()),
     ]
-    return _FRAME.format(title=_text(title), style=_STYLE, body="\n".join(parts))
+    return _FRAME.format(title=_text(heading), style=_STYLE, body="\n".join(parts))
 
 
 def write(model: TSOLightCurveModel, path: str | os.PathLike) -> str:
@@ -92,7 +90,7 @@ def write(model: TSOLightCurveModel, path: str | os.PathLike) -> str:
     model : TSOLightCurveModel
         The product.
     path : str or path-like
-        The file; one that exists is replaced.
+        The file; an existing one is replaced.
 
     Returns
     -------
@@ -106,7 +104,7 @@ def write(model: TSOLightCurveModel, path: str | os.PathLike) -> str:
 
 
 def _noise_figure(model: TSOLightCurveModel) -> Figure:
-    """Draw noise against radius, and the scatter of means against their length."""
+    """Draw noise against radius, and scatter against bin size."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11.5, 4.2), layout="constrained")
@@ -127,15 +125,16 @@ def _noise_figure(model: TSOLightCurveModel) -> Figure:
     chosen = table[np.asarray(table["chosen"], dtype=bool)]
     if len(chosen):
         left.axvline(chosen["radius"][0], color="#b91c1c", lw=0.8, label="quoted")
-    left.set(xlabel="radius [pix]", ylabel="noise an integration [ppm]", yscale="log")
-    averaging = model.meta.tso_level3.instance.get("averaging", {})
-    size = np.asarray(averaging.get("size", ()), dtype=float)
-    for name, style in (("scatter", "o-"), ("white", "k--")):
-        values = 1e6 * np.asarray(averaging.get(name, ()), dtype=float)
-        if len(values) == len(size) and (values > 0).any():
-            label = "measured" if name == "scatter" else "white noise"
-            right.plot(size, values, style, ms=4, label=label)
-    right.set(xlabel="integrations in a mean", ylabel="scatter of means [ppm]")
+    left.set(xlabel="radius [pix]", ylabel="noise per integration [ppm]", yscale="log")
+    averaging = model.record.averaging
+    for series, style, label in (
+        (averaging.scatter, "o-", "measured"),
+        (averaging.white, "k--", "white noise"),
+    ):
+        values = 1e6 * np.asarray(series, dtype=float)
+        if (values > 0).any():
+            right.plot(averaging.size, values, style, ms=4, label=label)
+    right.set(xlabel="integrations per bin", ylabel="scatter of bins [ppm]")
     right.set(xscale="log", yscale="log")
     for axis in (left, right):
         if axis.get_legend_handles_labels()[0]:
@@ -144,7 +143,7 @@ def _noise_figure(model: TSOLightCurveModel) -> Figure:
 
 
 def _image(figure: Figure, words: str) -> str:
-    """Write a figure into the page itself."""
+    """Embed a figure in the page."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=110)
     code = base64.b64encode(stream.getvalue()).decode("ascii")
@@ -157,14 +156,14 @@ def _text(words: object) -> str:
 
 def _definitions(pairs: dict[str, str]) -> str:
     rows = "".join(f"<tr><th>{_text(k)}</th><td>{_text(v)}</td></tr>" for k, v in pairs.items())
-    return f'<table class="facts">{rows}</table>'
+    return f'<table class="overview">{rows}</table>'
 
 
 def _table(
-    headings: Sequence[str], rows: Iterable[Sequence], chosen: Sequence[bool] | None = None
+    headings: Sequence[str], rows: Iterable[Sequence[object]], chosen: Sequence[bool] | None = None
 ) -> str:
-    """Write rows as a table; some may be marked."""
-    rows = [list(row) for row in rows]
+    """Write rows as a table, some of them marked."""
+    rows = list(rows)
     if not rows:
         return "<p>None.</p>"
     lines = ["<tr>" + "".join(f"<th>{_text(name)}</th>" for name in headings) + "</tr>"]
@@ -190,7 +189,7 @@ table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabu
         display: block; overflow-x: auto; }
 th, td { text-align: left; padding: 0.15rem 0.9rem 0.15rem 0; vertical-align: top; }
 th { color: #4b5563; font-weight: 600; }
-table.facts th { white-space: nowrap; }
+table.overview th { white-space: nowrap; }
 tr.chosen td { background: #e0ecfa; font-weight: 600; }
 """
 

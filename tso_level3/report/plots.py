@@ -1,4 +1,4 @@
-"""Pictures of a product; matplotlib is imported when one is drawn (extra ``report``)."""
+"""Plots of a product (extra ``report``)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from tso_level3.flags import Flag
 from tso_level3.product.rows import out_of_transit
+from tso_level3.product.summary import title
 from tso_level3.product.tables import rows_of_events
 from tso_level3.utils.atomic import replacing
 from tso_level3.utils.stats import mad_std
@@ -23,13 +24,13 @@ if TYPE_CHECKING:
 __all__ = ["bin_means", "light_curve"]
 
 _BLUE, _ORANGE, _RED, _GREY = "#1f5fa8", "#d97706", "#b91c1c", "#6b7280"
-#: Widths of the bins [min], and how many bins an exposure should have at least.
+#: Widths of the bins [min], and the minimum number of bins of an exposure.
 _BIN_MINUTES, _MIN_BINS = (10.0, 5.0, 2.0, 1.0, 0.5), 12
 
-#: What is marked, from the gravest down: a point is marked once. The other flags say how a value
-#: was got, and hold for whole exposures; they are not marked.
+#: Marked flags, the most serious first; a point is marked once. Flags that hold for whole exposures
+#: are not marked.
 _MARKED = (
-    (Flag.UNREADABLE | Flag.ALL_BAD | Flag.NOT_FINITE, "no value", "x", _RED),
+    (Flag.UNREADABLE | Flag.ALL_BAD, "no value", "x", _RED),
     (Flag.PSF_FAILED | Flag.CORRELATION_FAILED | Flag.FAINT, "no centre", "v", _RED),
     (Flag.MISSING_IN_APERTURE, "pixels left out", "s", _RED),
     (Flag.FILLED, "pixels filled", "D", _ORANGE),
@@ -45,16 +46,16 @@ def bin_means(
     Parameters
     ----------
     time, values, errors : ndarray, (n,)
-        What is averaged; rows that are not finite are left out. Weights are equal.
+        The values; rows that are not finite are left out. Weights are equal.
     width : float
         Width of a bin, in the unit of `time`; the first begins at the first time.
 
     Returns
     -------
     dict of ndarray, (n_bins,)
-        ``time``, ``value`` and ``error`` (the larger of what the errors say and what the scatter
-        inside the bin says) of the bins that hold two values or more. A value more than 5 robust
-        sigma from the median of its bin is left out.
+        ``time``, ``value`` and ``error`` (the larger of the propagated errors and the scatter in
+        the bin) of the bins with two values or more. Values more than 5 robust sigma from the
+        median of their bin are left out.
     """
     good = np.isfinite(time) & np.isfinite(values)
     time, values, errors = time[good], values[good], np.nan_to_num(errors[good])
@@ -63,7 +64,7 @@ def bin_means(
     for number in np.unique(place):
         here = np.flatnonzero(place == number)
         off = np.abs(values[here] - np.median(values[here]))
-        # The bin's own scatter: a bin in the ingress is wider than the noise.
+        # By the scatter in the bin, which in the ingress is larger than the noise.
         here = here[off <= 5.0 * max(mad_std(off, center=0.0), np.median(errors[here]))]
         if len(here) >= 2:
             formal = np.sqrt(np.sum(errors[here] ** 2)) / len(here)
@@ -74,26 +75,26 @@ def bin_means(
 
 
 def light_curve(model: TSOLightCurveModel, path: str | os.PathLike | None = None) -> Figure:
-    """Draw the quoted light curve, and below it what it may follow.
+    """Plot the primary light curve, and below it centre, background and width.
 
     Parameters
     ----------
     model : TSOLightCurveModel
         The product.
     path : str or path-like, optional
-        A file to write, in the form its ending names; one that exists is replaced.
+        A file to write, in the format of its ending; an existing one is replaced.
 
     Returns
     -------
     matplotlib.figure.Figure
-        The figure; it belongs to no window.
+        The figure, without a window.
 
     Raises
     ------
     ImportError
         matplotlib is not installed.
     ValueError
-        The file's ending is not one that matplotlib writes.
+        matplotlib does not write files of this ending.
     """
     try:
         from matplotlib.figure import Figure
@@ -113,9 +114,11 @@ def light_curve(model: TSOLightCurveModel, path: str | os.PathLike | None = None
         axis.tick_params(labelbottom=False)
     axes[-1].set_xlabel(label)
     _mark_events(axes, model, times)
-    _write_facts(figure.add_subplot(grid[0, 1]), model)
+    _write_overview(figure.add_subplot(grid[0, 1]), model)
     _draw_template(figure.add_subplot(grid[1:3, 1]), model)
-    figure.suptitle(_title(model), fontsize=12)
+    grade = model.record.grade
+    suffix = "" if grade == "good" else f"  ({grade})"
+    figure.suptitle((title(model) or "light curve") + suffix, fontsize=12)
     figure.align_ylabels(axes)
     if path is not None:
         _save(figure, Path(path))
@@ -134,7 +137,7 @@ def _save(figure: Figure, path: Path) -> None:
 
 
 def _axis_times(model: TSOLightCurveModel) -> tuple[np.ndarray, str, float]:
-    """Times for people, from the start of the exposure: values, label, and how many a minute."""
+    """Times from the start of the exposure: values, label of the axis, and units per minute."""
     time = np.asarray(model.light_curve["time"], dtype=float)
     if model.time_scale == "none" or not np.isfinite(time).any():
         return np.asarray(model.light_curve["integration"], dtype=float), "integration", np.nan
@@ -145,8 +148,8 @@ def _axis_times(model: TSOLightCurveModel) -> tuple[np.ndarray, str, float]:
 
 
 def _bin_width(times: np.ndarray, minute: float) -> tuple[float, str]:
-    """Width of the bins of the flux, and what to call them."""
-    # Without times a bin is twenty integrations.
+    """Width of the bins of the flux, and their label."""
+    # Without times, a bin is twenty integrations.
     if not np.isfinite(minute):
         return 20.0, "means of 20"
     span = np.nanmax(times) - np.nanmin(times)
@@ -164,7 +167,7 @@ def _draw_flux(axis: Axes, model: TSOLightCurveModel, times: np.ndarray, minute:
     _typical_error(axis, error)
     width, text = _bin_width(times, minute)
     binned = bin_means(times, flux, error, width)
-    # Few bins, or bins of few, say nothing that the integrations do not.
+    # Not for few bins, or bins of few integrations.
     if 3 <= len(binned["time"]) <= np.isfinite(times).sum() / 3:
         axis.errorbar(
             binned["time"],
@@ -237,7 +240,7 @@ def _mark_flags(axis: Axes, model: TSOLightCurveModel, times: np.ndarray, flux: 
     flags = np.asarray(model.light_curve["flags"]).astype(np.int64)
     low, high = axis.get_ylim()
     edge = 0.02 * (high - low)
-    # What lies beyond the picture, or has no value, is marked at its edge.
+    # Points outside the plot, or without a value, are marked at its edge.
     shown = np.clip(np.nan_to_num(flux, nan=low), low + edge, high - edge)
     for beyond, marker in ((flux > high, "^"), (flux < low, "v")):
         if beyond.any():
@@ -247,7 +250,7 @@ def _mark_flags(axis: Axes, model: TSOLightCurveModel, times: np.ndarray, flux: 
     for bits, text, marker, color in _MARKED:
         here = ((flags & int(bits)) != 0) & ~marked
         marked |= here
-        # A flag that nearly all bear says nothing of a single point.
+        # A flag of nearly all integrations does not tell them apart.
         if here.any() and here.sum() < 0.5 * len(flags):
             axis.plot(
                 times[here],
@@ -310,11 +313,11 @@ def _draw_followed(axes: list[Axes], model: TSOLightCurveModel, times: np.ndarra
         axis.set_ylabel(label, fontsize=9)
         axis.tick_params(labelsize=8)
         if len(names) > 1:
-            # Beside the axes, where it hides no point.
+            # Beside the axes, so that it covers no point.
             legend = axis.legend(
                 loc="upper left", bbox_to_anchor=(1.02, 1), fontsize=8, markerscale=2, frameon=False
             )
-            # The column on the right has room there.
+            # It fits below the column on the right.
             legend.set_in_layout(False)
 
 
@@ -350,10 +353,8 @@ def _draw_template(axis: Axes, model: TSOLightCurveModel) -> None:
     axis.tick_params(labelsize=8)
 
 
-def _write_facts(axis: Axes, model: TSOLightCurveModel) -> None:
+def _write_overview(axis: Axes, model: TSOLightCurveModel) -> None:
     axis.axis("off")
-    rows = [row for row in model.apertures if row["chosen"]]
-    rows += [row for row in model.grid if row["chosen"]]
     quoted, lines = model.quoted, []
     if quoted.kind == "psf":
         lines.append("flux: fit of the mean image")
@@ -361,30 +362,14 @@ def _write_facts(axis: Axes, model: TSOLightCurveModel) -> None:
         lines.append(f"aperture: r = {quoted.radius:g} pix")
         if np.isfinite(quoted.radius_inner):
             lines.append(f"annulus: {quoted.radius_inner:g} to {quoted.radius_outer:g} pix")
-    if rows:
-        row = rows[0]
-        lines += [
-            f"scatter: {float(row['scatter']) * 1e6:.0f} ppm",
-            f"expected: {float(row['expected']) * 1e6:.0f} ppm",
-            f"ratio: {float(row['ratio']):.2f}",
-            f"red noise: {float(row['red_noise']):.2f}",
-        ]
-    lines.append(f"integrations: {len(model)}")
+    lines += [
+        f"scatter: {quoted.scatter * 1e6:.0f} ppm",
+        f"expected: {quoted.expected * 1e6:.0f} ppm",
+        f"ratio: {quoted.ratio:.2f}",
+        f"red noise: {quoted.red_noise:.2f}",
+        f"integrations: {len(model)}",
+    ]
     marked = int(np.bitwise_or.reduce([int(bits) for bits, *_ in _MARKED]))
     flags = np.asarray(model.light_curve["flags"]).astype(np.int64)
     lines.append(f"marked: {int(((flags & marked) != 0).sum())}")
     axis.text(0.0, 0.95, "\n".join(lines), va="top", fontsize=9, transform=axis.transAxes)
-
-
-def _title(model: TSOLightCurveModel) -> str:
-    meta = model.meta
-    parts = (
-        meta.target.catalog_name,
-        meta.instrument.name,
-        meta.instrument.detector,
-        meta.instrument.filter,
-        None if meta.instrument.pupil in (None, "CLEAR") else meta.instrument.pupil,
-    )
-    title = "  ".join(str(part) for part in parts if part) or "light curve"
-    grade = meta.tso_level3.instance.get("verdict", {}).get("grade", "good")
-    return title if grade == "good" else f"{title}  ({grade})"

@@ -1,4 +1,4 @@
-"""What the whole of a measured exposure tells: how the sky varies, events, the flags they set."""
+"""Assessment of a whole measured exposure: smooth sky, events and their flags, quality checks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tso_level3.datatypes import Exposure
 from tso_level3.flags import Flag
 from tso_level3.quality.apertures import Choice
 from tso_level3.quality.events.find import LEAST_INTEGRATIONS, Event, find_events
-from tso_level3.quality.events.tilt_modes import directions_of
+from tso_level3.quality.events.tilt_modes import tilt_modes
 from tso_level3.quality.sky import smooth_sky
 from tso_level3.quality.verdict import Signs
 from tso_level3.utils.stats import median
@@ -26,22 +26,22 @@ __all__ = [
     "cleaned_before",
     "events_in",
     "signs_of",
-    "with_directions",
     "with_enclosed",
     "with_smooth_sky",
+    "with_tilt_modes",
 ]
 
 log = logging.getLogger(__name__)
 
-# An aperture that was asked for should hold this part of the light.
+# Least fraction of the star's light in an aperture that was asked for.
 _HALF = 0.5
-# Flags of integrations that were not measured.
+# Flags of integrations without a measurement.
 _FAILED = Flag.UNREADABLE | Flag.ALL_BAD | Flag.PSF_FAILED
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EventTable:
-    """Events as the product holds them.
+    """Events in the columns of the product.
 
     Attributes
     ----------
@@ -55,55 +55,53 @@ class EventTable:
     flags: np.ndarray
 
 
-def with_directions(
+def with_tilt_modes(
     plan: Plan, exposure: Exposure, settings: Settings
 ) -> tuple[Plan, tuple[np.ndarray, ...]]:
-    """Add the shapes along which events are looked for to a plan.
+    """Add the modes along which events are searched to a plan.
 
     Parameters
     ----------
     plan : Plan
-        What the first look settled.
+        The plan.
     exposure : Exposure
-        Its optics say which pupil there is.
+        Its optics identify the pupil.
     settings : Settings
-        Its `find_events` says whether anything is looked for.
+        With `find_events`.
 
     Returns
     -------
     (Plan, tuple of ndarray)
-        The plan, and the subspaces for `find_events`; the plan as it was where nothing is looked
-        for.
+        The plan, and the subspaces for `find_events`; the plan unchanged where events are not
+        searched.
     """
     if not settings.find_events or exposure.n_int < LEAST_INTEGRATIONS:
         return plan, ()
-    optics = exposure.optics
-    setup = {name: getattr(optics, name) for name in ("instrument", "filter", "pupil", "detector")}
-    found = directions_of(plan, setup)
-    return dataclasses.replace(plan, directions=found.functionals), found.groups
+    modes = tilt_modes(plan, exposure.optics)
+    return dataclasses.replace(plan, directions=modes.functionals), modes.subspaces
 
 
 def with_smooth_sky(
     found: Measurement, plan: Plan, time: np.ndarray, settings: Settings
 ) -> tuple[Measurement, Plan]:
-    """Put the best estimate of a slowly varying sky in the place of each integration's own.
+    """Replace the background of each integration by the best estimate from the whole series.
 
     Parameters
     ----------
     found : Measurement
-        All frames.
+        All integrations.
     plan : Plan
-        What they were measured with.
+        The plan of the measurement.
     time : ndarray, (n_int,)
-        Times that are quoted [d].
+        Times [d].
     settings : Settings
-        Its `background_smooth` says whether anything is done.
+        With `background_smooth`.
 
     Returns
     -------
     (Measurement, Plan)
-        With background and error as they are subtracted; and, in the plan's ``info``, what was
-        done for each annulus.
+        The measurement with background and error as they are subtracted; the plan with the result
+        for each annulus in its ``info``.
     """
     if settings.background_smooth == "none" or plan.background.mode == "none":
         return found, plan
@@ -129,26 +127,25 @@ def events_in(
     plan: Plan,
     exposure: Exposure,
     flux: np.ndarray,
-    groups: Sequence[np.ndarray],
-    counts: np.ndarray | None = None,
+    subspaces: Sequence[np.ndarray],
+    out_of_transit: np.ndarray | None = None,
 ) -> EventTable:
     """Find the events of a measured exposure.
 
     Parameters
     ----------
     found : Measurement
-        All frames.
+        All integrations.
     plan : Plan
-        What they were measured with; without directions there are no events.
+        The plan of the measurement; without tilt modes there are no events.
     exposure : Exposure
-        Gives the integrations' numbers and times.
+        With the numbers and times of the integrations.
     flux : ndarray, (n_int,)
-        The quoted light curve.
-    groups : sequence of ndarray
-        From `with_directions`.
-    counts : ndarray, (n_int,), bool, optional
-        Integrations out of transit, whose flux says how large an event is; None where that is not
-        known.
+        The primary light curve.
+    subspaces : sequence of ndarray
+        From `with_tilt_modes`.
+    out_of_transit : ndarray, (n_int,), bool, optional
+        Integrations from which the sizes of events are measured; None for all.
 
     Returns
     -------
@@ -165,8 +162,8 @@ def events_in(
             width_y=found.gauss[:, 4],
             chi2=found.psf_chi2,
             flux=flux,
-            counts=counts,
-            groups=groups,
+            out_of_transit=out_of_transit,
+            subspaces=subspaces,
         )
     flags = np.zeros(len(found.flags), np.uint32)
     for event in events:
@@ -197,7 +194,7 @@ def events_in(
 
 
 def cleaned_before(meta: Mapping[str, Any]) -> list[str]:
-    """Say whether the pipeline has removed row noise already.
+    """Note that the pipeline has removed row noise already.
 
     Parameters
     ----------
@@ -207,7 +204,7 @@ def cleaned_before(meta: Mapping[str, Any]) -> list[str]:
     Returns
     -------
     list of str
-        A note, or nothing.
+        The note; empty where it has not.
     """
     steps = (meta.get("meta") or meta).get("cal_step") or {}
     if steps.get("clean_flicker_noise") != "COMPLETE":
@@ -221,14 +218,14 @@ def with_enclosed(plan: Plan, settings: Settings) -> Plan:
     Parameters
     ----------
     plan : Plan
-        What is measured with; its template is the growth curve.
+        The plan of the measurement; its template gives the growth curve.
     settings : Settings
-        What was asked for.
+        With the radii that were asked for.
 
     Returns
     -------
     Plan
-        The same, with a note of it.
+        The plan, with a note where there are such apertures.
     """
     asked = [*(settings.radii or ()), *((settings.radius,) if settings.radius else ())]
     star = plan.template.node((0, 0)).terms[0, : plan.layout.n_near]
@@ -250,23 +247,23 @@ def with_enclosed(plan: Plan, settings: Settings) -> Plan:
 def signs_of(
     light_curve: dict[str, np.ndarray], plan: Plan, choice: Choice, settings: Settings
 ) -> Signs:
-    """Collect what tells whether the quoted light curve can be used.
+    """Compute the indicators of whether the primary light curve can be used.
 
     Parameters
     ----------
     light_curve : dict of ndarray
         The columns of the product.
     plan : Plan
-        What was measured with.
+        The plan of the measurement.
     choice : Choice
-        What is quoted.
+        The primary aperture.
     settings : Settings
-        Its `position` says where the star should be.
+        With the expected `position` of the star.
 
     Returns
     -------
     Signs
-        The signs.
+        The indicators.
     """
     at, table = choice.radius, choice.grid
     if choice.kind == "psf":

@@ -1,4 +1,4 @@
-"""Runs of frames, and the work on them: all that a worker process needs to know."""
+"""Cuts an exposure into batches of integrations, and measures a batch in a worker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tso_level3.utils.threads import one_thread
 
 __all__ = ["MODULES", "Batch", "Task", "batches_of", "chunk_of", "cut_scale", "work"]
 
-#: What plans and files are made of, and what the first batch uses.
+#: Modules that a worker imports before its first batch.
 MODULES = (
     "tso_level3.run.batches",
     "tso_level3.psf.kernel",
@@ -22,20 +22,20 @@ MODULES = (
 
 _CHUNK_BYTES = 8_000_000
 _CHUNKS_ALONE, _CHUNKS_A_BATCH = 4, 16
-# A batch is this part of what each worker would get of all that is left.
+# Batches that each worker would get of all that is left, if they were of one size.
 _SHARES = 3
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """A run of frames of one segment, small to send.
+    """Consecutive frames of one segment; small to pickle.
 
     Attributes
     ----------
     segment : Segment
-        Where the frames come from.
+        The segment.
     start, stop : int
-        Frames of the segment.
+        Range of frames in the segment.
     first : int
         Row of the first of them in the exposure.
     """
@@ -54,14 +54,14 @@ def work(batch: Batch, *, plan: Plan, chunk: int) -> Measurement:
     batch : Batch
         The frames.
     plan : Plan
-        What the first look settled.
+        The plan of the measurement.
     chunk : int
-        Frames at a time.
+        Number of frames that are measured at once.
 
     Returns
     -------
     Measurement
-        One row a frame.
+        A row per frame.
     """
     box = plan.layout.box
     scale = cut_scale(batch.segment, box)
@@ -76,14 +76,14 @@ def work(batch: Batch, *, plan: Plan, chunk: int) -> Measurement:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """`work` by one plan, which is what an executor runs.
+    """`work` with a plan: the function that an executor calls.
 
     Attributes
     ----------
     plan : Plan
-        What the first look settled.
+        The plan of the measurement.
     chunk : int
-        Frames at a time.
+        Number of frames that are measured at once.
     """
 
     plan: Plan
@@ -95,46 +95,46 @@ class Task:
 
 
 def chunk_of(plan: Plan, asked: int | None) -> int:
-    """Say how many frames are worked on at once.
+    """Choose the number of frames that are measured at once.
 
     Parameters
     ----------
     plan : Plan
-        Its layout says how large a frame is.
+        Its layout has the number of pixels per frame.
     asked : int or None
-        What the settings say.
+        The setting ``chunk``.
 
     Returns
     -------
     int
-        Frames of a chunk.
+        Frames per chunk.
     """
     return asked or int(np.clip(_CHUNK_BYTES // (8 * plan.layout.n_pixels), 4, 256))
 
 
 def batches_of(exposure: Exposure, chunk: int, workers: int) -> list[Batch]:
-    """Cut an exposure into runs of whole chunks.
+    """Cut an exposure into batches of whole chunks.
 
     Parameters
     ----------
     exposure : Exposure
-        The frames.
+        The exposure.
     chunk : int
-        Frames of a chunk.
+        Frames per chunk.
     workers : int
-        How many work on them.
+        Number of workers.
 
     Returns
     -------
     list of Batch
-        In the order of the frames; smaller towards the end, so that all workers end together
-        whatever their speeds.
+        In the order of the frames; smaller towards the end, so that workers of different speeds
+        end together.
     """
     out, first, left = [], 0, exposure.n_int
     for segment in exposure.segments:
         start = 0
         while start < segment.n_frames:
-            # Alone, a batch is small, so that a bar moves and Ctrl-C is heard.
+            # With one worker a batch is small, so that a progress bar moves.
             chunks = _CHUNKS_ALONE
             if workers > 1:
                 share = -(-left // (_SHARES * workers * chunk))
@@ -148,7 +148,7 @@ def batches_of(exposure: Exposure, chunk: int, workers: int) -> list[Batch]:
 
 
 def _batch(segment: Segment, start: int, stop: int, first: int) -> Batch:
-    """Leave out the frames of others, where a source is the frames themselves."""
+    """Make a batch; of a source that is an array, it holds its own frames alone."""
     if not hasattr(segment.source, "part"):
         return Batch(segment, start, stop, first)
     own = replace(segment, source=segment.source.part(start, stop), n_frames=stop - start)
@@ -156,7 +156,7 @@ def _batch(segment: Segment, start: int, stop: int, first: int) -> Batch:
 
 
 def cut_scale(segment: Segment, box: Box) -> float | np.ndarray:
-    """Cut a segment's factor to its unit down to a box.
+    """Cut the factor to a segment's unit to a box.
 
     Parameters
     ----------
@@ -170,4 +170,5 @@ def cut_scale(segment: Segment, box: Box) -> float | np.ndarray:
     float or ndarray, (ny, nx)
         The factor.
     """
-    return segment.scale[box.slices] if np.ndim(segment.scale) else float(segment.scale)
+    scale = segment.scale
+    return scale[box.slices] if isinstance(scale, np.ndarray) else float(scale)

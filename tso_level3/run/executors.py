@@ -1,375 +1,262 @@
-"""Where batches of frames are measured: here, in processes, or on any executor handed in."""
+"""Calls a function with many items in this process, in worker processes or on any executor.
+
+``n_workers=1``, ``n_workers=N`` and an executor of the user all go through `mapped`.
+"""
 
 from __future__ import annotations
 
-import io
 import logging
-import mmap
 import multiprocessing
 import os
 import pickle
-import sys
-import tempfile
+import signal
 import threading
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from functools import lru_cache
 from importlib import import_module
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from threadpoolctl import threadpool_limits
+from loky import ProcessPoolExecutor
 
-__all__ = ["Crew", "crew", "keep_memory", "mapped"]
+__all__ = ["WorkerPool", "keep_memory", "mapped", "worker_pool"]
 
 log = logging.getLogger(__name__)
 
-_BLAS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "BLIS_NUM_THREADS")
-# Bytes: what the processor loads at once begins at multiples of it.
-_ALIGNED = 64
-# The largest block that the C library learns from, and what a batch takes, in pieces [byte].
-_BLOCK, _PIECE, _PIECES = 32_000_000, 4_000_000, 12
-
-
-def _start_worker(modules: tuple[str, ...]) -> None:
-    # Ctrl-C goes to the whole group: the parent ends the workers, which need not speak of it.
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Where no server has loaded NumPy, it comes with the first task, and finds these.
-    os.environ.update(dict.fromkeys(_BLAS, "1"))
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    for name in modules:
-        import_module(name)
-    _make_room()
-    # For good: to look all libraries up with every batch takes as long as several frames.
-    threadpool_limits(limits=1)
+_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "BLIS_NUM_THREADS")
+# The largest block that the C library learns from [byte].
+_BLOCK = 32_000_000
 
 
 def keep_memory() -> None:
     """Let the process keep the memory that it frees.
 
-    The C library gives it back to the system, and every chunk of frames would ask for the same
-    again, page by page, which takes a fifth of its time; until a large block has been freed: from
-    then on up to twice as much is kept. The block itself is never touched.
+    The C library returns it to the system, and every chunk of frames would ask for the same again,
+    page by page, which takes a fifth of its time. Once a large block has been freed, up to twice
+    as much is kept. The block itself is never touched.
     """
     bytes(_BLOCK)
 
 
-def _make_room() -> None:
-    """Have the memory of a batch before there is one."""
-    keep_memory()
-    # In pieces, as arrays are; ones, since zeros would take no memory yet.
-    _ = [b"1" * _PIECE for _ in range(_PIECES)]
+class WorkerPool(ProcessPoolExecutor):
+    """Worker processes of one run, beside this process, which works too.
 
-
-def _end_with_parent() -> None:
-    """Let no worker outlive a parent that was killed before it could end it."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-class Crew:
-    """Processes of a run, beside this one, which works too.
+    loky starts each process afresh and never imports the user's script in it, so that a script
+    needs no ``if __name__ == "__main__"``.
 
     Parameters
     ----------
     n_workers : int
-        How many work, this process included.
-    modules : tuple of str, optional
-        What each loads before there is work.
+        Number of processes that work, this one included.
+    modules : sequence of str, optional
+        Modules that each worker imports before there is work.
     """
 
-    def __init__(self, n_workers: int, modules: tuple[str, ...] = ()) -> None:
-        self._max_workers = n_workers
-        # A fork of a process with threads can hang; a fresh start cannot.
-        several = multiprocessing.get_all_start_methods()
-        context = multiprocessing.get_context("forkserver" if "forkserver" in several else "spawn")
-        if modules and "forkserver" in several:
-            # What the server has loaded its processes need not: a second run starts at once.
-            context.set_forkserver_preload(list(modules))
-        self._executor = ProcessPoolExecutor(
-            n_workers - 1, context, initializer=_start_worker, initargs=(modules,)
+    def __init__(self, n_workers: int, modules: Sequence[str] = ()) -> None:
+        self.n_workers = n_workers
+        self._futures: list[Future] = []
+        # Workers hold the other end. This one closes with the process, however that ends.
+        watched, self._lifeline = Pipe(duplex=False)
+        super().__init__(
+            n_workers - 1,
+            initializer=_start_worker,
+            initargs=(watched, tuple(modules)),
+            env=dict.fromkeys(_THREADS, "1"),
         )
+        with _no_interrupt():
+            # The first task starts all processes.
+            self.submit(os.getpid)
 
-    def start(self) -> None:
-        """Start all processes."""
-        # The server loads NumPy, and finds these.
-        with _environment(dict.fromkeys(_BLAS, "1")), _no_interrupt():
-            for _ in range(self._max_workers - 1):
-                # A task is what starts a process; this one is done at once.
-                self._executor.submit(os.getpid)
+    def submit(self, *args: Any, **kwargs: Any) -> Future:
+        """Submit a task; see `concurrent.futures.Executor.submit`."""
+        future = super().submit(*args, **kwargs)
+        self._futures = [other for other in self._futures if not other.done()] + [future]
+        return future
 
-    def end(self) -> None:
-        """End the processes, whatever they are at."""
-        workers = list((getattr(self._executor, "_processes", None) or {}).values())
-        self._executor.shutdown(wait=False, cancel_futures=True)
-        for worker in workers:
-            worker.terminate()
-        for worker in workers:
-            worker.join(1.0)
-
-    def run(self, work: Callable[[Any], Any], batches: list) -> Iterator[tuple[int, Any]]:
-        """Run batches, and give place and answer of each as it is ready.
-
-        Parameters
-        ----------
-        work : callable
-            What is run.
-        batches : list
-            Its arguments.
-
-        Yields
-        ------
-        (int, object)
-            Place among the batches, and the answer.
-        """
-        waiting = deque(range(len(batches)))
-        running: dict[Future, int] = {}
-        answered = False
-        with _filed(work) as filed:
-            while waiting or running:
-                # One more than there are processes: none waits for its next.
-                while waiting and len(running) < self._max_workers:
-                    place = waiting.popleft()
-                    running[self._executor.submit(filed, batches[place])] = place
-                for future in [future for future in running if future.done()]:
-                    answered = True
-                    yield running.pop(future), future.result()
-                if waiting:
-                    place = waiting.popleft()
-                    yield place, work(batches[place])
-                elif running and answered:
-                    wait(running, return_when=FIRST_COMPLETED)
-                elif running:
-                    # The processes have not even started: nobody waits for them.
-                    _, place = running.popitem()
-                    yield place, work(batches[place])
+    @property
+    def busy(self) -> bool:
+        """Whether a task has not ended."""
+        return not all(future.done() for future in self._futures)
 
 
-class _Packed:
-    """What is run, for processes that may be anywhere: pickled once, and unpickled once in each."""
-
-    def __init__(self, work: Callable[[Any], Any], name: str = "", content: bytes = b"") -> None:
-        self._work, self._name, self._content = work, name or uuid.uuid4().hex, content
-
-    def __call__(self, item: Any) -> Any:
-        return self._work(item)
-
-    def __reduce__(self) -> tuple:
-        if not self._content:
-            self._content = pickle.dumps(self._work, pickle.HIGHEST_PROTOCOL)
-        return _unpacked, (self._name, self._content)
+def _start_worker(lifeline: Connection, modules: Sequence[str]) -> None:
+    # Ctrl-C reaches all processes of a terminal; the parent ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()
+    for name in modules:
+        import_module(name)
+    keep_memory()
 
 
-_latest: dict[str, _Packed] = {}
-
-
-def _unpacked(name: str, content: bytes) -> _Packed:
-    """Find what a process runs, or unpack it in place of what it ran before."""
-    if name not in _latest:
-        found = _Packed(pickle.loads(content), name, content)
-        _latest.clear()
-        _latest[name] = found
-    return _latest[name]
-
-
-@dataclass(frozen=True)
-class _Filed:
-    """What is run, in a file: arrays first, then what holds them; a process maps it once."""
-
-    path: str
-    start: int
-
-    def __call__(self, item: Any) -> Any:
-        return _mapped(self.path, self.start)(item)
-
-
-@lru_cache(maxsize=1)
-def _mapped(path: str, start: int) -> Callable[[Any], Any]:
-    with Path(path).open("rb") as file:
-        # Mapped, the arrays take no memory of their own, and are there at once. Elsewhere a file
-        # that is mapped cannot be removed.
-        posix = os.name == "posix"
-        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if posix else file.read()
-    view = memoryview(content)
-    spans, stream = pickle.loads(view[start:])
-    return pickle.loads(stream, buffers=[view[first:last] for first, last in spans])
-
-
-@contextmanager
-def _filed(work: Callable[[Any], Any]) -> Iterator[_Filed]:
-    """Put what is run into a file: through a pipe all of it would go with every batch."""
-    arrays: list[pickle.PickleBuffer] = []
-    stream = pickle.dumps(work, pickle.HIGHEST_PROTOCOL, buffer_callback=arrays.append)
-    with tempfile.TemporaryDirectory(prefix="tso_level3_") as folder:
-        path = Path(folder) / "work"
-        with path.open("wb") as file:
-            spans = []
-            for array in arrays:
-                file.write(bytes(-file.tell() % _ALIGNED))
-                first = file.tell()
-                spans.append((first, first + file.write(array.raw())))
-            start = file.tell()
-            pickle.dump((spans, stream), file, pickle.HIGHEST_PROTOCOL)
-        yield _Filed(str(path), start)
-
-
-@contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Set variables for processes that start while the context lasts."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
+def _end_with_parent(lifeline: Connection) -> None:
+    """End a worker whose parent was killed before it could end the worker."""
     try:
-        yield
+        lifeline.poll(None)
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 @contextmanager
 def _no_interrupt() -> Iterator[None]:
-    """Start processes that Ctrl-C does not reach: while they load modules they would speak of it.
-
-    A process inherits what its parent's thread blocks. The parent itself stops once they have
-    started: one that is half started cannot be ended.
-    """
-    import signal
-
-    main = threading.current_thread() is threading.main_thread()
-    if not (main and hasattr(signal, "pthread_sigmask")):
+    """Start processes that block SIGINT, so that Ctrl-C prints nothing while they import."""
+    if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    came: list[int] = []
-    handler = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    # When this process starts, it unblocks the signal.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        signal.signal(signal.SIGINT, handler or signal.SIG_DFL)
-        if came:
-            raise KeyboardInterrupt
 
 
 @contextmanager
-def crew(
-    n_workers: int, *, modules: tuple[str, ...] = (), payload: Any = None
-) -> Iterator[Crew | None]:
-    """Start processes for a run.
+def worker_pool(n_workers: int, modules: Sequence[str] = ()) -> Iterator[WorkerPool | None]:
+    """Start worker processes for a run, and end them with it.
 
     Parameters
     ----------
     n_workers : int
-        How many work, this process included; one means none beside it.
-    modules : tuple of str, optional
-        What each process loads before there is work.
-    payload : object, optional
-        What will be sent to them.
+        Number of processes that work, this one included.
+    modules : sequence of str, optional
+        Modules that each worker imports before there is work.
 
     Yields
     ------
-    Crew or None
-        The processes; ended, with whatever they are at, when the context is left.
+    WorkerPool or None
+        The pool. None where this process works alone: for one worker, and, with a warning, where
+        no process can be started.
     """
     if n_workers <= 1:
         yield None
         return
-    found = Crew(n_workers, modules)
     try:
-        with _without_main(payload):
-            found.start()
-        yield found
-    finally:
-        found.end()
-
-
-class _Names(pickle.Pickler):
-    """Writes what classes and functions something is made of, and none of its numbers."""
-
-    def persistent_id(self, item: Any) -> str | None:
-        kind = type(item)
-        return "numbers" if (kind.__module__, kind.__name__) == ("numpy", "ndarray") else None
-
-
-@contextmanager
-def _without_main(payload: Any) -> Iterator[None]:
-    """Keep new processes from running the user's script, or `strun`, over again.
-
-    They would import what it imports, and a script without a guard would start itself for ever.
-    Only where something sent comes from that script do they need it.
-    """
-    main, names = sys.modules.get("__main__"), io.BytesIO()
-    _Names(names).dump(payload)
-    if main is None or b"__main__" in names.getvalue():
-        yield
+        if multiprocessing.current_process().daemon:
+            raise RuntimeError("this is a daemonic process, such as a worker of another pool")
+        pool = WorkerPool(n_workers, modules)
+    except (OSError, ImportError, RuntimeError) as error:
+        log.warning(
+            "n_workers=%d is not used, this process measures alone: it cannot start others (%s).",
+            n_workers,
+            error,
+        )
+        yield None
         return
-    kept = {name: vars(main).get(name) for name in ("__file__", "__spec__")}
-    main.__spec__ = None
-    vars(main).pop("__file__", None)
+    finished = False
     try:
-        yield
+        yield pool
+        finished = True
     finally:
-        for name, value in kept.items():
-            if value is not None:
-                setattr(main, name, value)
+        pool.shutdown(wait=False, kill_workers=pool.busy or not finished)
 
 
-def mapped(
-    executor: Executor | Crew | None, work: Callable[[Any], Any], batches: list
-) -> Iterator[tuple[int, Any]]:
-    """Run batches, and give place and answer of each as it is ready.
+class _Shipped:
+    """A function for other processes: pickled once, and unpickled once in each of them.
 
     Parameters
     ----------
-    executor : Executor, Crew or None
-        Where to run them; None: here, one after the other.
-    work : callable
-        What is run; picklable where the executor has processes.
-    batches : list
+    function : callable
+        The function.
+    folder : str, optional
+        Where to put a file with the pickled bytes, for processes of this machine; without it they
+        travel with every task.
+    """
+
+    def __init__(self, function: Callable[[Any], Any], folder: str | None = None) -> None:
+        self._function, self._key = function, uuid.uuid4().hex
+        self._source: Path | bytes = b""
+        if folder is not None:
+            self._source = Path(folder) / self._key
+            self._source.write_bytes(self._pickled())
+
+    def __call__(self, item: Any) -> Any:
+        return self._function(item)
+
+    def __reduce__(self) -> tuple:
+        self._source = self._source or self._pickled()
+        return _received, (self._key, self._source)
+
+    def _pickled(self) -> bytes:
+        return pickle.dumps(self._function, pickle.HIGHEST_PROTOCOL)
+
+
+_latest: dict[str, Callable[[Any], Any]] = {}
+
+
+def _received(key: str, source: Path | bytes) -> Callable[[Any], Any]:
+    """Return the function that this process has unpickled before, or unpickle it."""
+    function = _latest.get(key)
+    if function is None:
+        function = pickle.loads(source.read_bytes() if isinstance(source, Path) else source)
+        # One at a time: it holds the plan.
+        _latest.clear()
+        _latest[key] = function
+    return function
+
+
+def mapped(
+    executor: Executor | None, function: Callable[[Any], Any], items: Sequence[Any]
+) -> Iterator[tuple[int, Any]]:
+    """Call a function with each item, and yield the results as they are ready.
+
+    Parameters
+    ----------
+    executor : Executor or None
+        Where to call it. None: in this process. A `WorkerPool`: in its workers and in this
+        process. Any other: all calls are submitted to it at once.
+    function : callable
+        The function; picklable where the executor has processes.
+    items : sequence
         Its arguments.
 
     Yields
     ------
     (int, object)
-        Place among the batches, and the answer; in their order but from a `Crew`. None is kept
-        here.
+        Place among the items, and the result, of which no reference stays here.
 
     Raises
     ------
     RuntimeError
         A worker process died.
     """
-    count = 0
-    results: Any = None
-    try:
-        if executor is None:
-            results = map(work, batches)
-        elif isinstance(executor, Crew):
-            results = executor.run(work, batches)
-        else:
-            own = isinstance(executor, ProcessPoolExecutor) and batches
-            with _without_main((work, batches[0])) if own else nullcontext():
-                results = executor.map(_Packed(work), batches)
-        for item in results if isinstance(executor, Crew) else enumerate(results):
-            count += 1
-            yield item
-    except BrokenProcessPool:
-        raise RuntimeError(
-            f"n_workers: a worker process died after {count} of {len(batches)} batches "
-            "(killed, or out of memory); expected all to finish"
-        ) from None
-    finally:
-        # What has not begun need not: the answer of a later batch is of no use without this one.
-        if hasattr(results, "close"):
-            results.close()
+    pool = executor if isinstance(executor, WorkerPool) else None
+    here = executor is None or pool is not None
+    # One more than there are workers, so that none waits for its next item.
+    ahead = len(items) if pool is None else pool.n_workers
+    waiting, running = deque(range(len(items))), dict[Future, int]()
+    count, answered = 0, False
+    with TemporaryDirectory(prefix="tso_level3_") if pool else nullcontext() as folder:
+        shipped = _Shipped(function, folder)
+        try:
+            while waiting or running:
+                while executor is not None and waiting and len(running) < ahead:
+                    place = waiting.popleft()
+                    running[executor.submit(shipped, items[place])] = place
+                for future in [future for future in running if future.done()]:
+                    answered = True
+                    yield running.pop(future), future.result()
+                    count += 1
+                if here and (waiting or (running and not answered)):
+                    # What was submitted is done here too where no worker has even started.
+                    place = waiting.popleft() if waiting else running.popitem()[1]
+                    yield place, function(items[place])
+                    count += 1
+                elif running:
+                    wait(running, return_when=FIRST_COMPLETED)
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                f"{'n_workers' if pool else 'executor'}: a worker process died after {count} of"
+                f" {len(items)} batches (killed, or out of memory); expected all to finish"
+            ) from error
+        finally:
+            # What has not begun need not.
+            for future in running:
+                future.cancel()

@@ -1,4 +1,4 @@
-"""The table of the official product, with what only the input knows: where on the sky it is."""
+"""Makes the table of the official product, with celestial positions from the input."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def official_table(model: TSOLightCurveModel, exposure: Exposure) -> QTable:
     Parameters
     ----------
     model : TSOLightCurveModel
-        The product; it holds no world coordinates.
+        The product; it has no world coordinates.
     exposure : Exposure
-        What was measured; its world coordinates are used.
+        The measured exposure, for its world coordinates.
 
     Returns
     -------
@@ -47,7 +47,7 @@ def official_table(model: TSOLightCurveModel, exposure: Exposure) -> QTable:
     ]
     if None in sky:
         return table
-    # Over the star's motion, parts of a pixel, distortion is far below a micro-arcsecond.
+    # Over the star's motion of parts of a pixel, distortion is far below a micro-arcsecond.
     origin, along_x, along_y = np.array(sky)
     steps = np.stack([along_x - origin, along_y - origin])
     steps[:, 0] = (steps[:, 0] + 180.0) % 360.0 - 180.0
@@ -58,7 +58,7 @@ def official_table(model: TSOLightCurveModel, exposure: Exposure) -> QTable:
 
 
 def for_stacking(table: QTable) -> QTable:
-    """Leave what `astropy.table.vstack` joins without complaint: plain metadata, equal units.
+    """Prepare a table for `astropy.table.vstack`: plain metadata, equal units.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def for_stacking(table: QTable) -> QTable:
     table.meta = {key: value for key, value in table.meta.items() if isinstance(value, plain)}
     for name in ("annulus_sum", "annulus_mean", "aperture_bkg"):
         for column in (name, f"{name}_err"):
-            # bare in a segment that quotes the fit, not in one that quotes an aperture
+            # It has none in a segment whose primary aperture is the fit.
             if table[column].unit is None:
                 table[column] = np.asarray(table[column]) << table["net_aperture_sum"].unit
     return table

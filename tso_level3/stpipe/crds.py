@@ -1,8 +1,8 @@
-"""CRDS where it is set up, silence where it is not.
+"""Asks CRDS for parameters and references, and goes on without where CRDS cannot be used.
 
-CRDS ends the process (`SystemExit`) where it can be reached in no way, and waits for an hour for a
-server that accepts and never answers. Neither may end a light curve, which needs CRDS for nothing
-but the instrument teams' parameters and the gain.
+CRDS ends the process (`SystemExit`) where neither a server nor a cache can be reached, and waits
+for an hour for a server that accepts and never answers. Neither may end a light curve, which needs
+CRDS for the instrument teams' parameters and the gain alone.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from configobj import ConfigObj
 from crds.client import api
@@ -24,6 +25,11 @@ from jwst.datamodels import ModelContainer, ModelLibrary
 from jwst.stpipe.core import JwstStep
 from stdatamodels.jwst.datamodels import JwstDataModel
 from stpipe import crds_client
+
+if TYPE_CHECKING:
+    from stpipe import Step as Base
+else:
+    Base = object
 
 __all__ = ["CrdsOptional", "ask", "is_set_up"]
 
@@ -39,16 +45,19 @@ _VARIABLES = (
 )
 _SERVERLESS = "https://crds-serverless-mode.stsci.edu"
 
-#: A server that has not answered for so long [s] is taken to be silent.
+#: A server that does not answer for this time [s] is taken to be silent.
 PATIENCE = 20
-#: A set-up that did not work is not tried again for so long [s].
+#: A set-up that failed is not tried again for this time [s].
 PAUSE = 300.0
 
 _failed: dict[tuple, float] = {}
 
+# The bounds on waiting are states of the process: one thread asks at a time.
+_asking = threading.RLock()
+
 
 def is_set_up() -> bool:
-    """Tell whether somebody has set up CRDS here.
+    """Tell whether CRDS is set up.
 
     Returns
     -------
@@ -61,30 +70,30 @@ def is_set_up() -> bool:
 
 
 def ask(what: str, question: Callable[[], Any], otherwise: Any) -> Any:
-    """Ask CRDS something, and go on without an answer where there is none.
+    """Call a function of CRDS, and return a default where CRDS cannot be used.
 
     Parameters
     ----------
     what : str
         What is asked for, for the log.
     question : callable
-        The call that asks; it may end in `SystemExit`.
+        The function; it may raise `SystemExit`.
     otherwise : object
-        The answer where CRDS is not set up or cannot be used.
+        The default.
 
     Returns
     -------
     object
-        What CRDS answered, or ``otherwise``.
+        What the function returned, or the default.
     """
     if not is_set_up():
         log.debug("CRDS is not set up; going on without %s", what)
         return otherwise
-    here = _setup()
-    if time.monotonic() - _failed.get(here, -PAUSE) < PAUSE:
-        log.debug("CRDS did not answer a short while ago; going on without %s", what)
-        return otherwise
-    with _patience():
+    with _asking, _patience():
+        here = _setup()
+        if time.monotonic() - _failed.get(here, -PAUSE) < PAUSE:
+            log.debug("CRDS did not answer a short while ago; going on without %s", what)
+            return otherwise
         try:
             info = heavy_client.get_config_info(_OBSERVATORY)
         except (SystemExit, CrdsError, OSError) as error:
@@ -114,7 +123,7 @@ def _reason(error: BaseException) -> str:
 
 @contextmanager
 def _patience() -> Iterator[None]:
-    """Bound each wait for the server, unless the user has said how long it may be."""
+    """Limit each wait for the server, unless the user has set a limit."""
     before_socket, before = socket.getdefaulttimeout(), config.get_client_timeout_seconds()
     # CRDS writes its default of an hour into the environment, as if the user had said so.
     if before == int(config.CLIENT_TIMEOUT.default):
@@ -131,7 +140,7 @@ def _patience() -> Iterator[None]:
 
 @contextmanager
 def _local_only(*, enabled: bool) -> Iterator[None]:
-    """Keep CRDS to its cache once the server was found silent, so that one wait is all."""
+    """Keep CRDS to its cache once the server was found silent: it is waited for once."""
     if not enabled:
         yield
         return
@@ -143,12 +152,12 @@ def _local_only(*, enabled: bool) -> Iterator[None]:
         api.set_crds_server(before)
 
 
-class CrdsOptional:
-    """Makes a step or a pipeline run with and without CRDS; to be the first base class."""
+class CrdsOptional(Base):
+    """Lets a step or a pipeline run without CRDS; has to be the first base class."""
 
     @classmethod
     def _get_crds_parameters(cls, dataset: object) -> tuple[dict, str]:
-        """Read the metadata that CRDS selects by; what has none raises `ValueError`."""
+        """Read the metadata that CRDS selects by; raise `ValueError` where there are none."""
         try:
             return super()._get_crds_parameters(dataset)
         except (OSError, TypeError, ValueError):
@@ -164,7 +173,7 @@ class CrdsOptional:
         Parameters
         ----------
         input : object
-            What is to be measured; CRDS is asked only about what can have metadata.
+            The input; CRDS is asked only where it can have metadata.
         **kwargs
             Parameters, or ``config_file``.
 
@@ -220,7 +229,7 @@ class CrdsOptional:
         Parameters
         ----------
         result : object
-            What the step made; nothing is done where it is not a data model.
+            The step's result; nothing is done where it is not a data model.
         reference_files_used : list of (str, str)
             Type and name of each reference file.
         """
@@ -245,7 +254,7 @@ class CrdsOptional:
 
 
 def _with_metadata(given: object) -> object:
-    """Give back what may have metadata, else None; an array has no truth value for stpipe."""
+    """Return an input that can have metadata, else None: stpipe takes the truth value."""
     if isinstance(given, (str, JwstDataModel, ModelContainer, ModelLibrary)):
         return given
     if isinstance(given, Path):

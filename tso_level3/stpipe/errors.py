@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jwst.stpipe.core import JwstStep
@@ -14,7 +14,12 @@ from stpipe.exceptions import StpipeExitException, ValidationError
 
 from tso_level3.config.fields import nearest
 from tso_level3.config.settings import fields_of, from_strings
-from tso_level3.garbage import is_strun
+from tso_level3.stpipe.hosts import is_strun
+
+if TYPE_CHECKING:
+    from stpipe import Pipeline as Base
+else:
+    Base = object
 
 __all__ = [
     "OneSentence",
@@ -35,7 +40,7 @@ class StepError(StpipeExitException, ValueError):
     Parameters
     ----------
     sentence : str
-        What was found where, and what was expected.
+        The message.
     """
 
     def __init__(self, sentence: str) -> None:
@@ -47,7 +52,7 @@ class StepError(StpipeExitException, ValueError):
 
 
 class StepFileError(StepError, OSError):
-    """The same for a file that cannot be read or written."""
+    """A file cannot be read or written; the text is one sentence."""
 
 
 @contextmanager
@@ -84,7 +89,7 @@ def _sentence(error: Exception) -> str:
 
 
 def check_parameters(values: Mapping[str, object]) -> None:
-    """Check parameters before stpipe does, whose answer is a page of help.
+    """Check parameters before stpipe does, which prints a page of help.
 
     Parameters
     ----------
@@ -102,7 +107,7 @@ def check_parameters(values: Mapping[str, object]) -> None:
 
 
 def check_known(given: Iterable[str], known: Iterable[str]) -> None:
-    """See that a step has the parameters that are given to it, before stpipe says "extra value".
+    """Check that a step has the parameters that are given to it, before stpipe does.
 
     Parameters
     ----------
@@ -124,7 +129,7 @@ def check_known(given: Iterable[str], known: Iterable[str]) -> None:
 
 
 def plain_values(values: Mapping[str, object]) -> dict[str, object]:
-    """Bring parameters into forms that stpipe's validation takes.
+    """Convert parameters to forms that stpipe's validation accepts.
 
     Parameters
     ----------
@@ -151,7 +156,7 @@ def plain_values(values: Mapping[str, object]) -> dict[str, object]:
 
 
 class _ParametersAtDebug(logging.Filter):
-    """Takes the list of all parameters that stpipe logs at INFO for one of DEBUG."""
+    """Lowers stpipe's list of all parameters from INFO to DEBUG."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno == logging.INFO and str(record.msg).startswith("Step %s parameters are"):
@@ -161,7 +166,7 @@ class _ParametersAtDebug(logging.Filter):
 
 @contextmanager
 def _parameters_at_debug() -> Iterator[None]:
-    """Keep fifty lines of parameters from a terminal; the product and ``cal_logs`` have them."""
+    """Keep fifty lines of parameters from a terminal; they are in the product too."""
     logger, demotion = logging.getLogger("stpipe.step"), _ParametersAtDebug()
     logger.addFilter(demotion)
     try:
@@ -171,8 +176,8 @@ def _parameters_at_debug() -> Iterator[None]:
 
 
 @contextmanager
-def _one_last_line() -> Iterator[None]:
-    """End `strun` with one sentence, where it would print a box or a traceback."""
+def _exit_with_sentence() -> Iterator[None]:
+    """End `strun` with one sentence in place of a traceback."""
     try:
         yield
     except KeyboardInterrupt:
@@ -188,15 +193,15 @@ def _one_last_line() -> Iterator[None]:
         raise SystemExit(1) from None
 
 
-class OneSentence:
-    """Makes a step or a pipeline say what is wrong with its parameters, and be heard in the log."""
+class OneSentence(Base):
+    """Reports wrong parameters of a step or a pipeline in one sentence, and logs its lines."""
 
     #: Sections of a pipeline's configuration that hold parameters of the measurement.
     measuring_steps: tuple[str, ...] = ()
 
     @staticmethod
     def get_stpipe_loggers() -> tuple[str, ...]:
-        """Name the loggers whose lines reach the terminal and ``cal_logs``.
+        """Return the names of the loggers that reach the terminal and ``cal_logs``.
 
         Returns
         -------
@@ -206,7 +211,7 @@ class OneSentence:
         return (*JwstStep.get_stpipe_loggers(), "tso_level3")
 
     def run(self, *args: Any) -> Any:
-        """Run; parameters are logged at DEBUG, and in `strun` the last line is the error.
+        """Run, with parameters logged at DEBUG; in `strun` an error is the last line.
 
         Parameters
         ----------
@@ -224,9 +229,9 @@ class OneSentence:
             In `strun`, in the place of an error.
         """
         whole = self.parent is None and getattr(self, "_host", None) is None
-        # stpipe's debugger wants the error itself.
+        # The debugger of stpipe needs the error itself.
         ends = whole and is_strun() and "--debug" not in sys.argv
-        with _one_last_line() if ends else nullcontext(), _parameters_at_debug():
+        with _exit_with_sentence() if ends else nullcontext(), _parameters_at_debug():
             return super().run(*args)
 
     @classmethod

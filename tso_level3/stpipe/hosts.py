@@ -1,17 +1,18 @@
-"""Which step runs ours, and where its log goes."""
+"""Finds the step that runs ours as its hook, and sends our log where that step's goes."""
 
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from stpipe import Step, _log
 
-from tso_level3.garbage import is_strun
+from tso_level3.utils.threads import shared
 
-__all__ = ["heard", "host_of", "is_command"]
+__all__ = ["host_of", "is_strun", "logging_like_host"]
 
 
 def host_of(step: Step, frame: FrameType | None) -> Step | None:
@@ -39,30 +40,27 @@ def host_of(step: Step, frame: FrameType | None) -> Step | None:
     return None
 
 
-def is_command(step: Step) -> bool:
-    """Tell whether a process is there for one step alone, without code of users.
-
-    Parameters
-    ----------
-    step : Step
-        The step that runs.
+def is_strun() -> bool:
+    """Tell whether this process is the command `strun`.
 
     Returns
     -------
     bool
-        True for `strun` with this step and no hooks.
+        True where stpipe's command was started.
     """
-    return is_strun() and not (step.parent or step.pre_hooks or step.post_hooks)
+    main = getattr(sys.modules.get("__main__"), "main", None)
+    return getattr(main, "__module__", "") == "stpipe._cli.strun"
 
 
+@shared
 @contextmanager
-def heard() -> Iterator[None]:
-    """Send this package's lines where a host sends its own; it does not know their name.
+def logging_like_host() -> Iterator[None]:
+    """Send this package's log where a host sends its own; the host does not know the logger.
 
     Yields
     ------
     None
-        While the lines are heard.
+        While the log goes there.
     """
     applied, logger = _log.LogConfig.applied, logging.getLogger("tso_level3")
     handlers = [] if applied is None else applied.handlers

@@ -1,4 +1,4 @@
-"""What a step is given: names, groups and the subarray, without reading pixels."""
+"""Finds names, units and groups of a step's inputs without reading pixels."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from stdatamodels.jwst.datamodels import GainModel, JwstDataModel
+from stdatamodels.jwst.datamodels import JwstDataModel
 
 from tso_level3.readers.errors import InputError
 from tso_level3.readers.fits.cards import value
 from tso_level3.readers.fits.scan import scan
-from tso_level3.readers.listings import files_of, is_pattern
+from tso_level3.readers.listings import association_members, files_of, is_pattern
 
 __all__ = [
-    "cut_to_subarray",
     "exposures_of",
     "filename_of",
     "first_member",
@@ -34,12 +32,12 @@ def exposures_of(source: Any) -> list:
     Parameters
     ----------
     source : object
-        What a host hands to its hook.
+        The input of a hook.
 
     Returns
     -------
     list
-        A list of models for each exposure; or the input alone, where it is not several models.
+        A list of models per exposure; the input alone where it is not several models.
     """
     several = isinstance(source, (list, tuple)) and len(source) > 1
     if not several or not all(isinstance(item, JwstDataModel) for item in source):
@@ -61,29 +59,31 @@ def exposures_of(source: Any) -> list:
 
 
 def first_member(source: Any) -> Any:
-    """Give the input, or the first of several, that speaks for all of them.
+    """Return the input, or the first of several.
 
     Parameters
     ----------
     source : object
-        What is to be measured.
+        The input of the step.
 
     Returns
     -------
     object
-        A path, a model or what was given; None for an association without a member.
+        A path, a model or the input itself; None for an association without a science member.
     """
     if isinstance(source, Mapping):
-        members = source.get("products", [{}])[0].get("members", [])
-        names = [item["expname"] for item in members if item.get("exptype") == "science"]
-        return names[0] if names else None
+        try:
+            first = association_members(source, Path(), "association")[0]
+        except InputError:
+            return None
+        return str(first) if isinstance(first, Path) else first
     if isinstance(source, (list, tuple)) and source:
         return first_member(source[0])
     return source
 
 
 def joined(*inputs: Any) -> list:
-    """Put several inputs, as `strun` hands them on, into the list of one exposure.
+    """Join several inputs of `strun` to the list of one exposure.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def joined(*inputs: Any) -> list:
     Raises
     ------
     InputError
-        A word is a number: a list of values that commas would have joined.
+        An input is a number: a list of values without commas.
     """
     out: list = []
     for item in inputs:
@@ -124,7 +124,7 @@ def filename_of(source: Any) -> str | None:
     Parameters
     ----------
     source : object
-        What is to be measured.
+        The input of the step.
 
     Returns
     -------
@@ -145,12 +145,12 @@ def unit_of_file(first: Any) -> str | None:
     Parameters
     ----------
     first : object
-        What `first_member` gave.
+        The result of `first_member`.
 
     Returns
     -------
     str or None
-        The unit of its science extension; None where that has none, or is not a FITS file's.
+        The unit of its science extension; None where there is none, or the file is not FITS.
     """
     if not isinstance(first, (str, Path)):
         return None
@@ -170,73 +170,37 @@ def root_name(source: Any, inputs: Sequence[Mapping]) -> str | None:
     Parameters
     ----------
     source : object
-        What was measured.
+        The input of the step.
     inputs : sequence of mapping
         ``Exposure.inputs``.
 
     Returns
     -------
     str or None
-        The product's name, but for its suffix; None where nothing has one.
+        The product's name without suffix; None where the inputs have no name.
     """
     table = getattr(source, "asn_table", None) or getattr(source, "asn", None) or source
     if isinstance(source, (str, Path)) and str(source).lower().endswith(".json"):
         table = json.loads(Path(source).read_text())
     if isinstance(table, Mapping):
-        name = table.get("products", [{}])[0].get("name")
-        if name:
-            return f"{name}.asdf"
+        products = table.get("products") or [{}]
+        if products[0].get("name"):
+            return f"{products[0]['name']}.asdf"
     name = filename_of(source)
     if name is not None and is_pattern(name):
-        # What a pattern finds first need not be an image.
+        # The first file of a pattern need not be an image.
         first = inputs[0].get("name") if inputs else None
         name = next((str(file) for file in files_of(name).items if file.name == first), None)
     elif name is not None and Path(name).name in ("", "..") and Path(name).is_dir():
-        # "." has no name of its own
+        # "." is no name for a product.
         name = str(Path(name).resolve())
     name = name or (inputs[0].get("name") if inputs else None)
     return _bare(str(name)) if name else None
 
 
 def _bare(name: str) -> str:
-    """Exchange all endings of an image's file name for that of the product."""
+    """Replace all endings of an image's file name by that of the product."""
     path = Path(name)
     while path.suffix.lower() in _ENDINGS:
         path = path.with_suffix("")
     return f"{path}.asdf"
-
-
-def cut_to_subarray(gain: GainModel, parameters: Mapping[str, Any]) -> np.ndarray:
-    """Cut the pixels of a subarray out of a gain reference.
-
-    Parameters
-    ----------
-    gain : GainModel
-        The reference, of a full frame or not.
-    parameters : mapping
-        The flat metadata of the exposure.
-
-    Returns
-    -------
-    ndarray, (ny, nx)
-        The gain [electron/DN].
-
-    Raises
-    ------
-    ValueError
-        The reference does not cover the subarray.
-    """
-    data = np.array(gain.data, dtype=float)
-    corner = gain.meta.subarray
-    spans = []
-    for axis, origin in (("y", corner.ystart), ("x", corner.xstart)):
-        start = int(parameters.get(f"meta.subarray.{axis}start") or 1) - int(origin or 1)
-        size = parameters.get(f"meta.subarray.{axis}size")
-        stop = start + int(size) if size else None
-        if start < 0 or (stop is not None and stop > data.shape[len(spans)]):
-            raise ValueError(
-                f"{gain.meta.filename}: a gain of {data.shape[1]} x {data.shape[0]} pixels found,"
-                f" expected one that covers the subarray {parameters.get('meta.subarray.name')}"
-            )
-        spans.append(slice(start, stop))
-    return data[tuple(spans)]

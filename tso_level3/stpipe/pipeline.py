@@ -1,9 +1,10 @@
-"""The level-3 pipeline: outliers segment by segment, then one measurement of the whole exposure."""
+"""The level-3 pipeline: flags outliers in each segment, then measures the whole exposure."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from stdatamodels import filetype
 from stdatamodels.jwst import datamodels
 from stdatamodels.jwst.datamodels import JwstDataModel
 
+from tso_level3.product import catalog
+from tso_level3.readers.listings import association_members
 from tso_level3.stpipe.crds import CrdsOptional
 from tso_level3.stpipe.errors import OneSentence, StepError, in_one_sentence
 from tso_level3.stpipe.inputs import filename_of, first_member, joined, root_name
 from tso_level3.stpipe.step import TSOPhotometryStep
-from tso_level3.utils.atomic import replacing
 
 __all__ = ["TSOLevel3Pipeline"]
 
@@ -31,7 +33,7 @@ _IMAGING = {"NRC_TSIMAGE", "MIR_IMAGE", "NRC_IMAGE", "NIS_IMAGE", "FGS_IMAGE"}
 
 @dataclass(frozen=True)
 class _Members:
-    """The science members of an association, or what stands for one."""
+    """The science members of an association or of another input."""
 
     sources: Any
     product: str | None
@@ -46,7 +48,7 @@ class TSOLevel3Pipeline(CrdsOptional, OneSentence, Tso3Pipeline):
 
     For imaging, outliers are flagged in each segment (``crfints``), and then all segments are
     measured together: ``<product>_phot.asdf``, and ``<product>_phot.ecsv`` in the form of the
-    official product. Spectroscopy goes the way of ``calwebb_tso3``.
+    official product. Spectroscopy is processed by ``calwebb_tso3``.
     """
 
     class_alias = "tso_level3"
@@ -58,12 +60,14 @@ class TSOLevel3Pipeline(CrdsOptional, OneSentence, Tso3Pipeline):
 
     measuring_steps = ("tso_photometry",)
 
-    #: Tells the photometry step that its model, not a table, is wanted.
+    output_file: str | None
+
+    #: The photometry step returns its model, not a table.
     takes_light_curve = True
 
     @classmethod
     def get_config_reftype(cls) -> str:
-        """Name the CRDS type of the parameter reference: that of the pipeline whose place it takes.
+        """Return the CRDS type of the parameter reference: that of the official pipeline.
 
         Returns
         -------
@@ -91,7 +95,7 @@ class TSOLevel3Pipeline(CrdsOptional, OneSentence, Tso3Pipeline):
             if others:
                 input_data = self._listed(input_data, *others)
             members = self._members(input_data)
-            parameters, _ = self._get_crds_parameters(_speaker(members.sources))
+            parameters, _ = self._get_crds_parameters(_first(members.sources))
             if not _is_tso(parameters):
                 raise StepError(
                     f"{filename_of(members.sources) or 'input'}: exposure type"
@@ -111,13 +115,13 @@ class TSOLevel3Pipeline(CrdsOptional, OneSentence, Tso3Pipeline):
         with in_one_sentence():
             self._process_imaging(members)
         log.info("... ending tso_level3")
-        # Nothing to return, as in calwebb_tso3: the products are saved.
+        # As calwebb_tso3: the products are saved, not returned.
         return None
 
     def _process_imaging(self, members: _Members) -> None:
         if self.output_file is None:
             self.output_file = members.product
-        # outlier_detection looks both up
+        # outlier_detection reads both
         self.asn_id = members.asn_id
         self.outlier_detection.mode = "tso"
         self.outlier_detection.save_model = invariant_filename(self.outlier_detection.save_model)
@@ -136,40 +140,41 @@ class TSOLevel3Pipeline(CrdsOptional, OneSentence, Tso3Pipeline):
             model.meta.asn.table_name = members.table
         saved = model.save(self.make_output_path(suffix="phot", ext="asdf"))
         log.info("Saved model in %s", saved)
-        catalog = self.make_output_path(suffix="phot", ext="ecsv")
+        path = self.make_output_path(suffix="phot", ext="ecsv")
         table = self.tso_photometry.catalog
         table.meta["number_of_integrations"] = len(table)
-        with replacing(catalog) as temporary:
-            table.write(temporary, format="ascii.ecsv", overwrite=True)
-        log.info("Writing Level 3 photometry catalog %s", catalog)
+        catalog.write(table, path)
+        log.info("Writing Level 3 photometry catalog %s", path)
 
-    def _flag_outliers(self, source: str | Path | JwstDataModel) -> str | JwstDataModel:
-        """Flag outliers in one segment; give back the file of the result, else the model."""
-        given = isinstance(source, JwstDataModel)
-        if given:
-            cube = source.copy() if self.parent is None else source
-        else:
-            cube = datamodels.open(source)
-        if cube.data.ndim < 3:
-            log.warning("%s: one image; outlier_detection is skipped", filename_of(source))
-            return source
-        log.debug("Performing outlier detection on %s ...", filename_of(source))
-        cube = self.outlier_detection.run(cube)
-        if cube.meta.cal_step.outlier_detection != "COMPLETE":
-            return cube if given else source
-        name = cube.meta.filename
-        if not name:
-            return cube
-        if self.asn_id is not None:
-            # so that the id is not in the name twice
-            name = name.replace(f"_{self.asn_id}", "")
-        path = self.save_model(cube, output_file=name, suffix="crfints", asn_id=self.asn_id)
-        # From the file again: the memory of one segment is enough for any number of them.
-        cube.close()
+    def _flag_outliers(self, source: str | Path | JwstDataModel) -> str | Path | JwstDataModel:
+        """Flag outliers in one segment; return the file of the result, else the model."""
+        with ExitStack() as stack:
+            given = isinstance(source, JwstDataModel)
+            cube: Any = source if given else stack.enter_context(datamodels.open(source))
+            if cube.data.ndim < 3:
+                log.warning("%s: one image; outlier_detection is skipped", filename_of(source))
+                return source
+            if given and self.parent is None:
+                cube = cube.copy()
+            log.debug("Performing outlier detection on %s ...", filename_of(source))
+            flagged = self.outlier_detection.run(cube)
+            name = flagged.meta.filename
+            if given and not (name and _complete(flagged)):
+                return flagged
+            # The file is read again later: memory holds one segment at a time.
+            with flagged:
+                if not _complete(flagged):
+                    return source
+                if self.asn_id is not None:
+                    # Otherwise the id is in the name twice.
+                    name = name.replace(f"_{self.asn_id}", "")
+                path = self.save_model(
+                    flagged, output_file=name, suffix="crfints", asn_id=self.asn_id
+                )
         return str(Path(path).resolve())
 
     def _precache_references(self, input_file: Any) -> None:
-        """Fetch reference files ahead; imaging needs none but a gain, which its step asks for."""
+        """Fetch reference files ahead; imaging needs a gain alone, which its step asks for."""
         try:
             parameters, _ = self._get_crds_parameters(first_member(input_file))
         except (OSError, TypeError, ValueError):
@@ -178,7 +183,7 @@ class TSOLevel3Pipeline(CrdsOptional, OneSentence, Tso3Pipeline):
             super()._precache_references(input_file)
 
     def _listed(self, *inputs: Any) -> list:
-        """Take several ``calints``; each file is looked for before the work begins."""
+        """Join several ``calints``; check that each file exists before the measurement."""
         out = []
         for item in joined(*inputs):
             if isinstance(item, (str, Path)):
@@ -207,23 +212,21 @@ class TSOLevel3Pipeline(CrdsOptional, OneSentence, Tso3Pipeline):
             table = Path(source).name
             source = self.load_as_level3_asn(source)
         if isinstance(source, Mapping):
-            product = source["products"][0]
+            members = association_members(source, Path(), table or "association")
             sources = [
-                self.make_input_path(str(item["expname"]))
-                for item in product["members"]
-                if item["exptype"].lower() == "science"
+                self.make_input_path(str(item)) if isinstance(item, Path) else item
+                for item in members
             ]
-            if not sources:
-                raise ValueError(
-                    f"{product['name']}: no science member found, expected one or more"
-                )
-            return _Members(
-                sources, product["name"], source.get("asn_id"), source.get("asn_pool"), table
-            )
+            product = source["products"][0].get("name")
+            return _Members(sources, product, source.get("asn_id"), source.get("asn_pool"), table)
         if isinstance(source, JwstDataModel):
             source = [source]
         asn = getattr(source, "asn_table", None) or getattr(source, "asn", None) or {}
         return _Members(source, root_name(source, ()), asn.get("asn_id"))
+
+
+def _complete(model: JwstDataModel) -> bool:
+    return model.meta.cal_step.outlier_detection == "COMPLETE"
 
 
 def _each(sources: Any) -> Iterator[str | JwstDataModel]:
@@ -240,7 +243,7 @@ def _listed(sources: Any) -> list:
     return list(_each(sources))
 
 
-def _speaker(sources: Any) -> Any:
+def _first(sources: Any) -> Any:
     return first_member(sources) if isinstance(sources, list) else sources
 
 
@@ -250,7 +253,7 @@ def _is_imaging(parameters: Mapping[str, Any]) -> bool:
 
 
 def _is_tso(parameters: Mapping[str, Any]) -> bool:
-    """The rule of `jwst.lib.pipe_utils.is_tso`, for metadata that were read without the model."""
+    """Apply the rule of `jwst.lib.pipe_utils.is_tso` to metadata read without the model."""
     n_int = parameters.get("meta.exposure.nints")
     if n_int is not None and n_int < 2:
         return False

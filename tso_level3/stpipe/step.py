@@ -1,8 +1,7 @@
-"""The step of the JWST calibration pipeline: parameters in, the exposure measured, product out."""
+"""The photometry step for the JWST calibration pipeline."""
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import sys
 import time
@@ -11,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jwst.tso_photometry import TSOPhotometryStep as JwstTSOPhotometryStep
-from stdatamodels.jwst.datamodels import GainModel
 from stpipe import Step
 
 from tso_level3.config.settings import Settings, fields_of, from_strings, spec_text
-from tso_level3.garbage import leave_what_stays
 from tso_level3.product import model as product
 from tso_level3.readers.open import open_exposure
 from tso_level3.readers.units import normal_unit
+from tso_level3.report.further import ENDINGS, check_packages, save_further
 from tso_level3.run.measure import run
 from tso_level3.stpipe.catalog import for_stacking, official_table
 from tso_level3.stpipe.crds import CrdsOptional
@@ -30,9 +28,8 @@ from tso_level3.stpipe.errors import (
     in_one_sentence,
     plain_values,
 )
-from tso_level3.stpipe.hosts import heard, host_of, is_command
+from tso_level3.stpipe.hosts import host_of, logging_like_host
 from tso_level3.stpipe.inputs import (
-    cut_to_subarray,
     exposures_of,
     filename_of,
     first_member,
@@ -40,7 +37,6 @@ from tso_level3.stpipe.inputs import (
     root_name,
     unit_of_file,
 )
-from tso_level3.utils.atomic import replacing
 from tso_level3.utils.progress import progress
 
 if TYPE_CHECKING:
@@ -52,13 +48,20 @@ __all__ = ["TSOPhotometryStep"]
 
 log = logging.getLogger(__name__)
 
+#: The further products, in the log.
+_WORDS = {
+    "save_catalog": "TSO photometry catalog",
+    "save_fits": "light curve",
+    "save_plots": "plot",
+}
+
 
 def _spec() -> str:
-    """The parameters of `Settings`, and where this step saves what."""
+    """Return the specification of parameters: fields of `Settings`, and names of files."""
     text = spec_text()
     for item in fields_of():
         if item.metadata["kind"] == "any":
-            # a number or a text; configobj calls that "pass"
+            # A number or a text: "pass" of configobj.
             text = text.replace(f"{item.name} = string(", f"{item.name} = pass(")
     return text + (
         "output_ext = string(default='.asdf')  # Ending of the product's file\n"
@@ -81,9 +84,11 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
 
     reference_file_types = ["gain"]
 
+    _input_filename: str | None
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._host: Step | None = None
-        #: The table of the official product, of the latest run; None where nothing needs it.
+        #: The table of the official product, of the latest run; None where it is not needed.
         self.catalog: QTable | None = None
         check_known(kwargs, self.load_spec_file())
         with in_one_sentence(logged=True):
@@ -97,18 +102,16 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
         Parameters
         ----------
         *args
-            The input, and what else a host hands to its hooks.
+            The input, and further arguments of a hook.
 
         Returns
         -------
         TSOLightCurveModel, QTable or None
-            By the part it plays: alone, inside a pipeline, or as a hook.
+            The product alone, the table inside a pipeline, None as a hook.
         """
         self._host = host_of(self, sys._getframe(1))
-        if is_command(self):
-            leave_what_stays()
         try:
-            with heard():
+            with logging_like_host():
                 return super().run(*args)
         finally:
             self._host = None
@@ -121,8 +124,7 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
         input_data : str, path, model, array, or a list of them
             What `tso_level3.measure` takes; it is not changed.
         *others
-            Further inputs of the same exposure, as `strun` hands them on; those of a host are
-            ignored.
+            Further inputs of the same exposure, from `strun`; those of a hook are ignored.
 
         Returns
         -------
@@ -140,7 +142,7 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
                     input_data = joined(input_data, *others)
             model = self._measure(input_data)
             if self.parent is None or getattr(self.parent, "takes_light_curve", False):
-                self._save_others(model)
+                self._save_further(model)
                 return model
             self._save(model, input_data)
             return for_stacking(self.catalog)
@@ -148,12 +150,12 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
             try:
                 self._save(self._measure(exposure), exposure)
             except StepError as error:
-                # The host's product is worth more than ours.
+                # The host goes on without our product.
                 log.error("No light curve from the hook of %s: %s", self._host.name, error)
         return None
 
     def settings(self) -> Settings:
-        """Give the parameters in effect.
+        """Return the parameters in effect.
 
         Returns
         -------
@@ -175,11 +177,7 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
         begun = time.perf_counter()
         settings = self.settings()
         with in_one_sentence():
-            if settings.save_plots and importlib.util.find_spec("matplotlib") is None:
-                raise ImportError(
-                    "save_plots: matplotlib not found, expected it for plots;"
-                    " install tso_level3[report]"
-                )
+            check_packages(settings)
             source = self._located(source)
             exposure = open_exposure(source, settings, gain=self._gain(source, settings))
             model = product.build(run(exposure, settings, progress=progress), take=True)
@@ -191,21 +189,21 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
         return model
 
     def _located(self, source: Any) -> Any:
-        """Find files where ``input_dir`` says."""
+        """Add ``input_dir`` to the names of files."""
         if isinstance(source, str):
             return self.make_input_path(source)
         if isinstance(source, (list, tuple)):
             return [self._located(item) if isinstance(item, str) else item for item in source]
         return source
 
-    def _gain(self, source: Any, settings: Settings) -> np.ndarray | None:
-        """Gain [electron/DN] of the frame's pixels, where the data need one that CRDS has."""
+    def _gain(self, source: Any, settings: Settings) -> Any:
+        """Find the gain reference in CRDS, where the data need one."""
         if settings.gain is not None:
             return None
         first = first_member(source)
         if settings.unit is not None and normal_unit(settings.unit) != "DN/s":
             return None
-        # To read all metadata takes a quarter of a second, and few data are in DN/s.
+        # Reading all metadata takes a quarter of a second, and few data are in DN/s.
         if settings.unit is None and unit_of_file(first) not in (None, "DN/s"):
             return None
         try:
@@ -214,38 +212,27 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
             return None
         if settings.unit is None and parameters.get("meta.bunit_data") != "DN/s":
             return None
-        found = self.find_reference(first, "gain")
-        if found is None:
-            return None
-        with GainModel(found) as gain:
-            return cut_to_subarray(gain, parameters)
+        return self.find_reference(first, "gain")
 
     # What is written
 
     def _save(self, model: TSOLightCurveModel, source: Any) -> None:
-        """Save as the part of another step, whose own naming is for its own product."""
+        """Save inside another step, under a name of its own."""
         self.finalize_result(model, self._reference_files_used)
-        self._save_others(model, source)
-        path = self._path("asdf", source)
+        self._save_further(model, source)
+        path = self._path(".asdf", source)
         log.info("Saved model in %s", model.save(path))
 
-    def _save_others(self, model: TSOLightCurveModel, source: Any = None) -> None:
-        if self.save_catalog:
-            path = self._path("ecsv", source)
-            with replacing(path) as temporary:
-                self.catalog.write(temporary, format="ascii.ecsv", overwrite=True)
-            log.info("Wrote TSO photometry catalog: %s", path)
-        if self.save_fits:
-            log.info("Wrote light curve: %s", model.to_fits(self._path("fits", source)))
-        if self.save_plots:
-            from tso_level3.report.plots import light_curve
+    def _save_further(self, model: TSOLightCurveModel, source: Any = None) -> None:
+        def path_of(name: str) -> str:
+            return self._path(ENDINGS[name], source)
 
-            path = self._path("png", source)
-            light_curve(model, path)
-            log.info("Wrote plot: %s", path)
+        written = save_further(model, self.settings(), path_of, table=self.catalog)
+        for name, path in written:
+            log.info("Wrote %s: %s", _WORDS[name], path)
 
     def _path(self, ending: str, source: Any) -> str:
-        """Name a file, in the folder of the outermost step that has one."""
+        """Return the path of a file, in the folder of the outermost step that has one."""
         base = self.output_file
         if base is None and source is not None:
             base = filename_of(source)
@@ -257,22 +244,16 @@ class TSOPhotometryStep(CrdsOptional, OneSentence, JwstTSOPhotometryStep):
 
 
 def _unpacked(value: object) -> object:
-    """Take a list or an array out of the list that the specification puts around it."""
+    """Remove the list that the specification puts around a list or an array."""
     if isinstance(value, list) and len(value) == 1 and np.ndim(value[0]) == 1:
         return list(value[0])
     return value
 
 
 def _summary(model: TSOLightCurveModel) -> str:
-    quoted = model.quoted
+    quoted, n_int, grade = model.quoted, len(model), model.record.grade
     what = "fit of the template" if quoted.kind == "psf" else f"radius {quoted.radius:g} pix"
-    for table in (model.apertures, model.grid):
-        scatter = np.asarray(table["scatter"])[np.asarray(table["chosen"], dtype=bool)]
-        if len(scatter):
-            if np.isfinite(scatter[0]):
-                what += f", scatter {1e6 * scatter[0]:.0f} ppm"
-            break
-    n_int = len(model.light_curve)
-    grade = model.meta.tso_level3.instance["verdict"]["grade"]
+    if np.isfinite(quoted.scatter):
+        what += f", scatter {1e6 * quoted.scatter:.0f} ppm"
     what += "" if grade == "good" else f", {grade}"
     return f"{n_int} integration{'s' if n_int != 1 else ''} measured, {what}"

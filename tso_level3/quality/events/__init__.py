@@ -1,1 +1,1 @@
-"""Search for tilts, jumps, steps and settling in a light curve."""
+"""Search for tilts, jumps, disturbances and settling in a measured exposure."""

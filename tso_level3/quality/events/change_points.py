@@ -1,8 +1,8 @@
-"""Steps in the mean of many-channel series: likelihood ratios over families of directions.
+"""Change points of multi-channel series: likelihood ratios of a step within given subspaces.
 
-A step along an unknown direction of D channels costs D degrees of freedom; a step that is known
-to lie in one of a few small subspaces costs their number and their dimension alone. A `Families`
-holds such subspaces; each is judged by its own chi-square, and the least probable counts.
+A step along an unknown direction of D channels costs D degrees of freedom. One that lies in one of
+a few small subspaces costs their dimension and their number only. Each subspace of `Subspaces` has
+a chi-square of its own, and the least probable one counts.
 """
 
 from __future__ import annotations
@@ -15,26 +15,27 @@ from scipy.special import gammaincc, gammaln
 
 __all__ = [
     "LEAST",
-    "Families",
+    "Subspaces",
     "Scan",
-    "located",
+    "locate",
+    "neg_log_p",
+    "polynomials",
     "response_at",
     "scan",
     "step_response",
-    "surprise",
 ]
 
-#: Fewer integrations than this on a side make no step.
+#: Minimum number of integrations on each side of a step.
 LEAST = 10
-# Places that are looked at together: they fit into a cache.
+# Integrations per block, so that a block fits into the cache.
 _BLOCK = 2048
-# Times that a place is settled again with the means on its two sides.
+# Iterations of the place of a step and the means on its two sides.
 _ROUNDS = 4
 
 
 @dataclass(frozen=True, eq=False)
-class Families:
-    """Subspaces in which a step is looked for.
+class Subspaces:
+    """Subspaces of the channels in which a step is searched.
 
     Attributes
     ----------
@@ -45,36 +46,36 @@ class Families:
     bases: tuple[np.ndarray, ...]
 
     @classmethod
-    def of(cls, bases: Sequence[np.ndarray], white: np.ndarray | None = None) -> Families:
-        """Make them from any bases, after whitening.
+    def of(cls, bases: Sequence[np.ndarray], whitening: np.ndarray | None = None) -> Subspaces:
+        """Make orthonormal bases from any bases, after whitening.
 
         Parameters
         ----------
         bases : sequence of ndarray, (n_channels, k)
             Columns that span each subspace.
-        white : ndarray, (n_channels, n_channels), optional
-            What whitened channels are made with, ``channels @ white``.
+        whitening : ndarray, (n_channels, n_channels), optional
+            The whitened channels are ``channels @ whitening``.
 
         Returns
         -------
-        Families
+        Subspaces
             The subspaces of the whitened channels.
         """
         out = []
         for basis in bases:
-            moved = basis if white is None else white.T @ basis
+            moved = basis if whitening is None else whitening.T @ basis
             left, size, _ = np.linalg.svd(moved, full_matrices=False)
             out.append(left[:, size > max(1e-6 * size.max(), 1e-12)])
-        # Channels that do not vary leave nothing of a subspace.
+        # A subspace of channels that do not vary is empty.
         return cls(tuple(basis for basis in out if basis.shape[1]))
 
     @property
     def dimensions(self) -> np.ndarray:
-        """Dimension of each."""
+        """Dimension of each subspace."""
         return np.array([basis.shape[1] for basis in self.bases])
 
     def squares(self, vectors: np.ndarray) -> np.ndarray:
-        """Squared lengths of vectors (..., n_channels) in each subspace, (..., n_families)."""
+        """Squared lengths of vectors (..., n_channels) in each subspace, (..., n_subspaces)."""
         together = vectors @ np.concatenate(self.bases, axis=1)
         first = np.concatenate([[0], np.cumsum(self.dimensions)[:-1]])
         return np.add.reduceat(together**2, first, axis=-1)
@@ -87,60 +88,60 @@ class Scan:
     Attributes
     ----------
     index : int
-        First integration after it.
-    surprise : float
-        Minus the natural logarithm of the chance of so large a chi-square, for one place.
-    family : int
-        The family in which it was found.
+        First integration after the step.
+    neg_log_p : float
+        Minus the natural logarithm of the probability of so large a chi-square at one place.
+    subspace : int
+        Index of the subspace in which it was found.
     chi2 : float
-        What the step explains there.
+        Chi-square that the step explains in it.
     """
 
     index: int
-    surprise: float
-    family: int
+    neg_log_p: float
+    subspace: int
     chi2: float
 
 
 def scan(
-    values: np.ndarray, families: Families, *, degree: int = 0, least: int = LEAST
+    values: np.ndarray, subspaces: Subspaces, *, degree: int = 0, least: int = LEAST
 ) -> Scan | None:
-    """Find the best step of a series beside a polynomial.
+    """Find the best step of a series, fitted together with a polynomial.
 
     Parameters
     ----------
     values : ndarray, (n, n_channels)
-        White series.
-    families : Families
-        Where the step may point.
+        Whitened series.
+    subspaces : Subspaces
+        Directions that the step may have.
     degree : int
-        Degree of the polynomial that is fitted together with the step: a slow drift.
+        Degree of the polynomial, which stands for a slow drift.
     least : int
-        Integrations on each side.
+        Minimum number of integrations on each side.
 
     Returns
     -------
     Scan or None
-        The best; None where the series is too short.
+        The best step; None where the series is too short.
     """
     n = len(values)
-    if n < 2 * least + degree + 1 or not families.bases:
+    if n < 2 * least + degree + 1 or not subspaces.bases:
         return None
-    # Every place in every family at once would be several times the series.
-    best, top = np.zeros(len(families.bases), int), np.full(len(families.bases), -np.inf)
+    # Chi-squares of all places and subspaces at once would take several times the series.
+    best, top = np.zeros(len(subspaces.bases), int), np.full(len(subspaces.bases), -np.inf)
     for first, response in _responses(values, degree, least):
-        squares = families.squares(response)
+        squares = subspaces.squares(response)
         place = squares.argmax(axis=0)
         here = squares[place, np.arange(len(top))]
         more = here > top
         best[more], top[more] = place[more] + first, here[more]
-    chance = surprise(top, families.dimensions)
-    k = int(chance.argmax())
-    return Scan(int(best[k]), float(chance[k]), k, float(top[k]))
+    unlikely = neg_log_p(top, subspaces.dimensions)
+    k = int(unlikely.argmax())
+    return Scan(int(best[k]), float(unlikely[k]), k, float(top[k]))
 
 
-def surprise(squares: np.ndarray, dimensions: np.ndarray) -> np.ndarray:
-    """Minus the natural logarithm of the chance of chi-squares at least so large.
+def neg_log_p(squares: np.ndarray, dimensions: np.ndarray) -> np.ndarray:
+    """Compute minus the natural logarithm of the probability of a chi-square at least so large.
 
     Parameters
     ----------
@@ -152,7 +153,7 @@ def surprise(squares: np.ndarray, dimensions: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray
-        0 or more; for large values from the leading term of the asymptotic series.
+        0 or more; from the leading term of the asymptotic series where the probability underflows.
     """
     half, shape = 0.5 * np.asarray(squares, float), 0.5 * np.asarray(dimensions, float)
     chance = gammaincc(shape, half)
@@ -162,35 +163,51 @@ def surprise(squares: np.ndarray, dimensions: np.ndarray) -> np.ndarray:
         return np.where(chance > 1e-280, -np.log(np.maximum(chance, 1e-300)), far)
 
 
-def step_response(values: np.ndarray, degree: int, least: int = LEAST) -> np.ndarray | None:
-    """Fit a step at every place beside a polynomial, in standard errors.
+def polynomials(n: int, degree: int) -> np.ndarray:
+    """Make an orthonormal basis of the polynomials in time.
+
+    Parameters
+    ----------
+    n : int
+        Number of integrations.
+    degree : int
+        Highest degree.
+
+    Returns
+    -------
+    ndarray, (n, degree + 1)
+        The basis.
+    """
+    return np.linalg.qr(np.polynomial.legendre.legvander(np.linspace(-1, 1, n), degree))[0]
+
+
+def step_response(values: np.ndarray, degree: int, least: int = LEAST) -> np.ndarray:
+    """Fit a step at every place together with a polynomial, in standard errors.
 
     Parameters
     ----------
     values : ndarray, (n, n_channels)
-        White series.
+        Whitened series of at least 2 ``least`` integrations.
     degree : int
         Degree of the polynomial.
     least : int
-        Integrations on each side.
+        Minimum number of integrations on each side.
 
     Returns
     -------
-    ndarray, (n - 2 least + 1, n_channels), or None
-        The size of the step over its error, for the first place ``least``.
+    ndarray, (n - 2 least + 1, n_channels)
+        Size of the step over its error; the first place is ``least``.
     """
-    if len(values) < 2 * least + degree + 1:
-        return None
     return np.concatenate([response for _, response in _responses(values, degree, least)])
 
 
 def _responses(values: np.ndarray, degree: int, least: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Give the response to a step block by block of places, with the first place of each."""
+    """Yield the first place of each block of places, and the fitted steps of the block."""
     n = len(values)
-    smooth, _ = np.linalg.qr(np.polynomial.legendre.legvander(np.linspace(-1, 1, n), degree))
+    smooth = polynomials(n, degree)
     blocks = [slice(k, min(k + _BLOCK, n)) for k in range(0, n, _BLOCK)]
     follows = sum(smooth[block].T @ values[block] for block in blocks)
-    # The residuals add up to nothing: what lies after a place is minus what lies before it.
+    # The residuals sum to zero: the sum after a place is minus the sum before it.
     before, shared = np.zeros(values.shape[1]), np.zeros(degree + 1)
     total = smooth.sum(axis=0)
     for block in blocks:
@@ -214,14 +231,14 @@ def response_at(values: np.ndarray, index: int) -> np.ndarray:
     Parameters
     ----------
     values : ndarray, (n, n_channels)
-        White series.
+        Whitened series.
     index : int
         First integration after the step.
 
     Returns
     -------
     ndarray, (n_channels,)
-        The size of the step over its error.
+        Size of the step over its error.
     """
     n = len(values)
     low, high = (part.sum(axis=0, dtype=float) for part in (values[:index], values[index:]))
@@ -229,26 +246,26 @@ def response_at(values: np.ndarray, index: int) -> np.ndarray:
     return after / np.sqrt(max((n - index) * index / n, 1e-12))
 
 
-def located(
+def locate(
     values: np.ndarray, index: int, basis: np.ndarray, *, window: int = 60, long: int = 400
 ) -> int:
-    """Say at which integration a step begins: the median of the likelihood.
+    """Find the integration at which a step begins, as the median of the likelihood.
 
-    The median is nearer to the truth than the maximum: 89 and 87 % within 5 integrations where
-    100 integrations on each side have a signal-to-noise of 8.
+    The median is nearer to the truth than the maximum: 89 and 87 % within 5 integrations, for a
+    signal-to-noise of 8 in 100 integrations on each side.
 
     Parameters
     ----------
     values : ndarray, (n, n_channels)
-        White series between the neighbouring events.
+        Whitened series between the neighbouring events.
     index : int
-        About where it is.
+        Approximate place.
     basis : ndarray, (n_channels, k)
-        The directions that count.
+        Directions in which the step is measured.
     window : int
-        Integrations on each side among which it is looked for.
+        Integrations on each side that are searched.
     long : int
-        Integrations on each side that give the means.
+        Integrations on each side from which the means are taken.
 
     Returns
     -------
@@ -256,7 +273,7 @@ def located(
         First integration after the step.
     """
     whole = len(values)
-    # What can count: the place moves by one window a round.
+    # Integrations that are used: the place moves by one window per iteration.
     begin = max(index - long - _ROUNDS * window, 0)
     series = values[begin : index + long + _ROUNDS * window].astype(float) @ basis
     n, index = len(series), index - begin
@@ -267,10 +284,10 @@ def located(
         a = max(index - window, LEAST // 2 - begin)
         b = min(index + window, whole - begin - LEAST // 2)
         gain = (series[a:b] - 0.5 * (low + high)) @ (high - low)
-        # For a step at each place: what lies before it counts for the lower state.
-        chance = np.concatenate([[0.0], -np.cumsum(gain)])
-        chance = np.cumsum(np.exp(chance - chance.max()))
-        new = a + int(np.searchsorted(chance, 0.5 * chance[-1]))
+        # Log-likelihood of a step at each place.
+        likelihood = np.concatenate([[0.0], -np.cumsum(gain)])
+        likelihood = np.cumsum(np.exp(likelihood - likelihood.max()))
+        new = a + int(np.searchsorted(likelihood, 0.5 * likelihood[-1]))
         if new == index or not LEAST // 2 <= new + begin <= whole - LEAST // 2:
             break
         index = new

@@ -1,24 +1,24 @@
-"""Telling a step from a slow change."""
+"""Tests that tell a step from a slow drift."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from tso_level3.quality.events.change_points import LEAST
+from tso_level3.quality.events.change_points import LEAST, polynomials
 
-__all__ = ["is_slow", "steepness"]
+__all__ = ["is_drift", "steepness"]
 
-# By so much a slow change fits better than a true step by chance, rarely.
+# Chi-square by which a drift may fit better than a true step by chance.
 _CHANCE = 6.0
-# A step of this significance leaves enough beside a parabola to be told from noise.
+# Significance at which what a parabola leaves of a step is distinct from noise.
 _SEEN = 11.0
 
 
 def steepness(series: np.ndarray, index: int, *, reach: int, enough: float = _SEEN) -> float:
-    """Compare a step with a smooth change: how much of it stays beside a parabola.
+    """Compute the part of a step's significance that remains when a parabola is fitted with it.
 
-    A step keeps half of its significance when a slope is fitted with it, a slow drift keeps
-    nothing. The comparison is made on the shortest stretch that shows the step at all.
+    A step keeps half of its significance, a slow drift keeps nothing. The comparison is made on
+    the shortest stretch in which the step is significant.
 
     Parameters
     ----------
@@ -27,9 +27,9 @@ def steepness(series: np.ndarray, index: int, *, reach: int, enough: float = _SE
     index : int
         First integration after the step.
     reach : int
-        Integrations on each side at most.
+        Maximum number of integrations on each side.
     enough : float
-        Significance that a stretch must have.
+        Significance at which a stretch is long enough.
 
     Returns
     -------
@@ -37,7 +37,7 @@ def steepness(series: np.ndarray, index: int, *, reach: int, enough: float = _SE
         Ratio of the significances with and without the parabola, about 0.5 for a step.
     """
     n = len(series)
-    # Near an end a stretch that is the same on both sides may tell more, or may be too short.
+    # Near an end, a symmetric stretch may be the better one, or too short.
     room = min(index, n - index)
     even = series[index - room : index + room]
     ratios = [_ratio(series, index, reach, enough), _ratio(even, room, reach, enough)]
@@ -54,12 +54,12 @@ def _ratio(series: np.ndarray, index: int, reach: int, enough: float) -> float:
             break
         width = int(np.ceil(1.3 * width))
     beside = _significance(part, index - a, 2) * np.sign(plain)
-    # Of a faint one noise may keep half: what stays beside the parabola must be seen itself.
+    # Noise may keep half of a faint step: the remainder must itself be significant.
     return float(beside / max(abs(plain), _SEEN))
 
 
-def is_slow(series: np.ndarray, index: int, *, reach: int, degree: int = 0) -> bool:
-    """Tell whether a change that takes tens of integrations fits better than a step.
+def is_drift(series: np.ndarray, index: int, *, reach: int, degree: int = 0) -> bool:
+    """Test whether a linear transition over many integrations fits better than a step.
 
     Parameters
     ----------
@@ -68,40 +68,38 @@ def is_slow(series: np.ndarray, index: int, *, reach: int, degree: int = 0) -> b
     index : int
         First integration after the step.
     reach : int
-        Integrations on each side at most.
+        Maximum number of integrations on each side.
     degree : int
-        Degree of the polynomial over the whole stretch that is left to both: 1 where a drift is
-        known to be there.
+        Degree of the polynomial that is fitted with either; 1 where there is a drift already.
 
     Returns
     -------
     bool
-        Whether one of the transitions along a straight line, of 64 to 384 integrations, explains
-        more than the step does.
+        Whether one of the linear transitions of 64 to 384 integrations explains more than the
+        step does.
     """
     a, b = max(index - reach, 0), min(index + reach, len(series))
     part, place = series[a:b], np.arange(a, b) - index
-    phase = np.linspace(-1, 1, len(part))
-    line, _ = np.linalg.qr(np.polynomial.legendre.legvander(phase, degree))
+    line = polynomials(len(part), degree)
 
     def explained(shape: np.ndarray) -> float:
         shape = shape - line @ (line.T @ shape)
         return float((shape @ part) ** 2 / max(shape @ shape, 1e-12))
 
     step = explained((place >= 0).astype(float))
-    slow = [
+    drifts = [
         explained(np.clip(0.5 + (place - 0.25 * k * length) / length, 0.0, 1.0))
         for length in (64, 128, 256, 384)
         if length < len(part)
         for k in (-2, -1, 0, 1, 2)
     ]
-    # Where there is a drift already the doubt counts against the step.
-    return max(slow, default=0.0) > step + (_CHANCE if degree == 0 else 0.0)
+    # Where there is a drift already, the step must be the better one without a margin.
+    return max(drifts, default=0.0) > step + (_CHANCE if degree == 0 else 0.0)
 
 
 def _significance(part: np.ndarray, index: int, degree: int) -> float:
     n = len(part)
-    smooth, _ = np.linalg.qr(np.polynomial.legendre.legvander(np.linspace(-1, 1, n), degree))
+    smooth = polynomials(n, degree)
     step = (np.arange(n) >= index).astype(float)
     step -= smooth @ (smooth.T @ step)
     size = np.sqrt((step**2).sum())

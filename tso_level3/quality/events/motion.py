@@ -1,4 +1,4 @@
-"""Jumps of the pointing, which stay, and short disturbances of it, which do not."""
+"""Search for permanent jumps and short disturbances of the pointing."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tso_level3.quality.events.change_points import located, step_response
+from tso_level3.quality.events.change_points import locate, step_response
 from tso_level3.quality.events.drift import steepness
 from tso_level3.utils.stats import mad_std
 
 __all__ = ["Disturbance", "Jump", "Motion", "motion"]
 
-# Stretches in which jumps are looked for, and the median of the best chi-square (two degrees of
-# freedom) that white noise has in them.
+# Lengths of the stretches that are searched for jumps, and the median over stretches of white noise
+# of the best chi-square (two degrees of freedom).
 _TYPICAL = {60: 7.0, 160: 8.2, 400: 8.9}
 _ENDS = 5
-# Integrations on each side among which jump and disturbance are compared.
+# Integrations on each side in which jump and disturbance are compared.
 _LOCAL = 160
-# What a disturbance must explain more than a jump: it has one parameter more.
+# Chi-square by which a disturbance, with one parameter more, must beat a jump.
 _BETTER = 12.0
 _MOST = 30
-# Stretches that are looked at together.
+# Stretches per block.
 _TOGETHER = 256
 _STEEP = 0.28
 _LENGTHS = (3, 4, 6, 8, 12, 16, 24, 32)
 _BASELINE = 128
-# One integration alone may be a bad centre; it must not make a disturbance.
+# Limit per integration: a single bad centre is no disturbance.
 _CLIP = 40.0
 
 
 @dataclass(frozen=True)
 class Jump:
-    """The star moved and stayed.
+    """A permanent move of the star.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class Jump:
 
 @dataclass(frozen=True)
 class Disturbance:
-    """A run of integrations in which the star was elsewhere.
+    """A run of integrations in which the star is displaced.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ class Disturbance:
 
 @dataclass(frozen=True)
 class Motion:
-    """What happened to the pointing.
+    """Events of the pointing.
 
     Attributes
     ----------
@@ -82,22 +82,22 @@ class Motion:
 def motion(position: np.ndarray, *, threshold: float) -> Motion:
     """Find jumps and disturbances of the pointing.
 
-    The most telling step beside a parabola is taken, and it is seen whether an excursion that
-    returns explains its surroundings better; what was found is taken out, and so on.
+    The most significant step beside a parabola is compared with an excursion that returns; the
+    better of the two is subtracted, and the search is repeated.
 
     Parameters
     ----------
     position : ndarray, (n, 2)
-        White centres.
+        Whitened centres.
     threshold : float
         Least significance, in standard deviations.
 
     Returns
     -------
     Motion
-        What was found.
+        Jumps and disturbances.
     """
-    # A bad centre is not the star's motion.
+    # Bad centres must not dominate.
     rest = np.clip(position, -1e3, 1e3)
     n = len(rest)
     jumps, short = [], []
@@ -118,7 +118,7 @@ def motion(position: np.ndarray, *, threshold: float) -> Motion:
             rest[a + start : a + stop] -= away
             short.append(Disturbance(a + start, a + stop, float(np.sqrt(passing))))
             continue
-        index = located(rest, index, np.eye(2), window=10, long=30)
+        index = locate(rest, index, np.eye(2), window=10, long=30)
         jump = rest[index : index + 30].mean(axis=0) - rest[max(index - 30, 0) : index].mean(axis=0)
         along = rest @ (jump / max(np.hypot(*jump), 1e-300))
         if steepness(along, index, reach=400) >= _STEEP:
@@ -135,14 +135,14 @@ def motion(position: np.ndarray, *, threshold: float) -> Motion:
 
 
 def _best_step(position: np.ndarray, closed: np.ndarray) -> tuple[float, int]:
-    """Find the most telling step beside a parabola: its chi-square less red noise, and place."""
+    """Find the most significant step beside a parabola: chi-square over red noise, and place."""
     n, found = len(position), [(0.0, 0)]
     for size, typical in _TYPICAL.items():
         if size > n:
             break
         starts = np.unique(np.append(np.arange(0, n - size + 1, size // 4), n - size))
         most, tops = (0.0, 0), []
-        # Many stretches at once: they share the parabola.
+        # Stretches of one block share the parabola.
         for group in np.array_split(starts, -(-len(starts) // _TOGETHER)):
             stretches = np.stack([position[k : k + size] for k in group], axis=1)
             response = step_response(stretches.reshape(len(stretches), -1), 2, _ENDS)
@@ -152,14 +152,14 @@ def _best_step(position: np.ndarray, closed: np.ndarray) -> tuple[float, int]:
             square = np.where(closed[np.minimum(places, n - 1)], 0.0, square)
             k = int(square.argmax())
             most = max(most, (float(square.flat[k]), int(places.flat[k])))
-        # Red noise lifts the typical stretch.
+        # Red noise raises the chi-square of every stretch.
         top = np.median(np.concatenate(tops)) if len(starts) >= 8 else 0.0
         found.append((most[0] / max(top / typical, 1.0), most[1]))
     return max(found)
 
 
 def _excursion(part: np.ndarray) -> tuple[int, int, float]:
-    """Fit every run of integrations beside a straight line: the best one, and its chi-square."""
+    """Find the run of integrations that best fits an excursion beside a line; its chi-square."""
     n = len(part)
     line, _ = np.linalg.qr(np.stack([np.ones(n), np.linspace(-1, 1, n)], axis=1))
     sums = np.zeros((n + 1, 4))
@@ -183,14 +183,14 @@ def disturbances(position: np.ndarray, *, threshold: float) -> list[Disturbance]
     Parameters
     ----------
     position : ndarray, (n, 2)
-        Centres without the steps that were found.
+        Centres, less the jumps that were found.
     threshold : float
         Least significance, in standard deviations.
 
     Returns
     -------
     list of Disturbance
-        In the order of time, apart from each other.
+        In the order of time, without overlap.
     """
     n = len(position)
     if n < 2 * _LENGTHS[-1]:
@@ -207,9 +207,9 @@ def disturbances(position: np.ndarray, *, threshold: float) -> list[Disturbance]
         # Wilson and Hilferty: the cube root of a chi-square is nearly normal.
         dof = 2 * length
         z = ((sums / dof) ** (1 / 3) - (1 - 2 / (9 * dof))) / np.sqrt(2 / (9 * dof))
-        # Jitter that is not white, or not normal, makes all of them larger.
+        # Jitter that is not white or not normal raises all of them.
         z = (z - max(np.median(z), 0.0)) / max(mad_std(z), 1.0)
-        found += [(z[k], k, k + length) for k in np.flatnonzero(z >= threshold)]
+        found += [(z[k], int(k), int(k) + length) for k in np.flatnonzero(z >= threshold)]
     out: list[Disturbance] = []
     for z, start, stop in sorted(found, reverse=True):
         if all(stop < other.start - 4 or start > other.stop + 4 for other in out):
@@ -220,7 +220,7 @@ def disturbances(position: np.ndarray, *, threshold: float) -> list[Disturbance]
 
 
 def _baseline(position: np.ndarray) -> np.ndarray:
-    """Medians of stretches four times as long as any disturbance, joined by straight lines."""
+    """Linear interpolation between medians of stretches four times as long as any disturbance."""
     n = len(position)
     edges = np.linspace(0, n, max(n // _BASELINE, 1) + 1).round().astype(int)
     pairs = list(zip(edges[:-1], edges[1:], strict=True))

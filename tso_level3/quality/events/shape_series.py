@@ -1,4 +1,4 @@
-"""The series in which a change of the image's shape shows, made ready stretch by stretch."""
+"""Whitened series that show a change of the image's shape: projections, widths, chi-square."""
 
 from __future__ import annotations
 
@@ -7,39 +7,39 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tso_level3.quality.events.change_points import Families
+from tso_level3.quality.events.change_points import Subspaces
 from tso_level3.quality.events.whitening import whiten
 
 __all__ = ["ShapeSeries"]
 
 _LEADING = (6, 16)
 _LEAST = 40
-# Projections that are worked on together, and so many that single precision has to do: it is
+# Integrations per block, and the number of projections above which single precision is used: it is
 # finer than their noise by six orders of magnitude.
 _BLOCK = 4096
 _MANY = 2_000_000
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class ShapeSeries:
     """Projections of the residuals, widths and chi-square.
 
     Attributes
     ----------
     projections : ndarray, (n, n_components)
-        White projections.
-    families : Families
-        Where a tilt may point in them.
+        Whitened projections.
+    subspaces : Subspaces
+        Directions that a tilt may have in them.
     widths, place : ndarray, (n, 2)
-        Widths, and the centres that they follow.
+        Widths, and the centres on which they depend.
     chi2 : ndarray, (n,)
         Chi-square.
     brightness : ndarray, (n, 2)
-        What it follows: the flux, and the squares of the projections.
+        What chi-square depends on: the flux, and the sum of squares of the projections.
     """
 
     projections: np.ndarray
-    families: Families
+    subspaces: Subspaces
     widths: np.ndarray
     place: np.ndarray
     chi2: np.ndarray
@@ -51,7 +51,7 @@ class ShapeSeries:
         return len(self.projections)
 
     @classmethod
-    def of(
+    def from_columns(
         cls,
         components: np.ndarray,
         rows: np.ndarray,
@@ -60,22 +60,22 @@ class ShapeSeries:
         chi2: np.ndarray,
         place: np.ndarray,
         flux: np.ndarray,
-        groups: Sequence[np.ndarray],
+        subspaces: Sequence[np.ndarray],
     ) -> ShapeSeries:
-        """Make them from what was measured.
+        """Make the series of a measured exposure.
 
         Parameters
         ----------
         components : ndarray, (n_all, n_components)
-            Projections of all integrations; they are left as they are.
+            Projections of all integrations; not changed.
         rows : ndarray, (n,), int
-            The integrations that count, whose projections are finite.
+            The integrations to use, whose projections are finite.
         widths, place : ndarray, (n, 2)
             Widths and centres.
         chi2, flux : ndarray, (n,)
             Chi-square and flux.
-        groups : sequence of ndarray, (n_components, k)
-            Subspaces in which a single cause moves the image.
+        subspaces : sequence of ndarray, (n_components, k)
+            Subspaces of the projections, each of a single cause.
 
         Returns
         -------
@@ -83,7 +83,7 @@ class ShapeSeries:
             The series.
         """
         n, k = len(rows), components.shape[1]
-        # After a tilt residuals are as bright as the star, and a transit would show in them.
+        # After a tilt the residuals scale with the flux, and a transit would show in them.
         relative, strength = _relative(flux), np.empty(n)
         taken = np.empty((n, k), np.float32 if n * k > _MANY else float)
         for first in range(0, n, _BLOCK):
@@ -91,59 +91,58 @@ class ShapeSeries:
             part = components[rows[block]].astype(float)
             strength[block] = np.einsum("ij,ij->i", part, part)
             taken[block] = part / relative[block, None]
-        white = whiten(taken, in_place=True)
+        whitened = whiten(taken, out=taken)
         eye = np.eye(k)
-        bases = [*groups, *[eye[:, :m] for m in _LEADING if m < k], eye]
-        # More directions than integrations can carry are not looked at together.
+        bases = [*subspaces, *[eye[:, :m] for m in _LEADING if m < k], eye]
+        # A subspace needs several integrations per dimension.
         bases = [basis for basis in bases if basis.shape[1] < n / 4]
         return cls(
-            projections=white.values,
-            families=Families.of(bases, white.matrix),
+            projections=whitened.values,
+            subspaces=Subspaces.of(bases, whitened.matrix),
             widths=_filled(widths),
             place=place,
             chi2=_filled(chi2[:, None])[:, 0],
             brightness=_filled(np.stack([flux, strength], axis=1)),
         )
 
-    def looks(self, start: int, stop: int) -> list[tuple[np.ndarray, Families]]:
-        """Give what is to be looked at in a stretch.
+    def stretch(self, start: int, stop: int) -> list[tuple[np.ndarray, Subspaces]]:
+        """Return the series of a stretch that are searched for a step.
 
         Parameters
         ----------
         start, stop : int
-            Integrations [start, stop), without a known step between.
+            Integrations [start, stop), without a known step.
 
         Returns
         -------
-        list of (ndarray, Families)
-            White series and where a step may point: the projections; widths and chi-square.
+        list of (ndarray, Subspaces)
+            Whitened series and the directions of a step: projections; widths and chi-square.
 
         Notes
         -----
-        The width of a star on pixels follows its place, and so a drift; chi-square follows the
-        star's photon noise, and so a transit, and what the projections hold. Both relations
-        change with a tilt and are fitted in each stretch.
+        The width of a star depends on its place in the pixel, and chi-square on its photon noise
+        and the projections. Both relations change with a tilt and are fitted in each stretch.
         """
-        out = [(self.projections[start:stop], self.families)]
+        out = [(self.projections[start:stop], self.subspaces)]
         if stop - start < _LEAST:
             return out
         part = slice(start, stop)
         widths = [_without(width, self.place[part]) for width in self.widths[part].T]
         chi2 = _without(self.chi2[part], self.brightness[part])
-        white = whiten(np.stack([*widths, chi2], axis=1))
+        whitened = whiten(np.stack([*widths, chi2], axis=1))
         eye = np.eye(3)
-        return [*out, (white.values, Families.of([eye[:, :2], eye[:, 2:]], white.matrix))]
+        return [*out, (whitened.values, Subspaces.of([eye[:, :2], eye[:, 2:]], whitened.matrix))]
 
 
 def _filled(values: np.ndarray) -> np.ndarray:
-    """Put medians where nothing is known."""
+    """Replace NaN by the median of the column."""
     good = np.isfinite(values)
     middle = [np.median(v[g]) if g.any() else 0.0 for v, g in zip(values.T, good.T, strict=True)]
     return np.where(good, values, middle)
 
 
 def _relative(flux: np.ndarray) -> np.ndarray:
-    """Flux over its median, 1 where it is not known, within a factor of two."""
+    """Flux over its median, limited to a factor of two; 1 where unknown."""
     good = np.isfinite(flux)
     middle = np.median(flux[good]) if good.any() else 0.0
     if not middle > 0:
@@ -152,7 +151,7 @@ def _relative(flux: np.ndarray) -> np.ndarray:
 
 
 def _without(values: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Take out what follows other series linearly."""
+    """Subtract the linear dependence on other series."""
     others = others - others.mean(axis=0)
     size = others.std(axis=0)
     others = others / np.where(size > 0, size, np.inf)

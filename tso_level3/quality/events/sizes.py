@@ -1,4 +1,4 @@
-"""How much the flux changes with an event, and how well that is known."""
+"""Relative change of the flux at an event, with its standard error."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ __all__ = ["dip_size", "ramp_size", "step_size"]
 
 _REACH = 100
 _AROUND = 30
-# Integrations that say where the flux is, on each side of a step.
+# Minimum number of integrations on each side of a step.
 _LEAST = 3
 _UNKNOWN = (float("nan"), float("nan"))
 # Standard error of a median over that of a mean.
-_OF_A_MEDIAN = float(np.sqrt(np.pi / 2))
+_MEDIAN_ERROR = float(np.sqrt(np.pi / 2))
 
 
 def step_size(flux: np.ndarray, index: int, others: Sequence[int]) -> tuple[float, float]:
-    """Relative step of the flux beside a slope, over 100 integrations on each side.
+    """Fit a step and a slope to the flux of 100 integrations on each side.
 
     Parameters
     ----------
     flux : ndarray, (n,)
-        The quoted light curve; NaN where it says nothing of the event, as in a transit.
+        The primary light curve; NaN for integrations that do not count, as in a transit.
     index : int
         First integration after the step.
     others : sequence of int
-        Places of all steps, which end the stretch.
+        Places of all steps, which limit the stretch.
 
     Returns
     -------
     (float, float)
-        The step and its standard error; NaN where too little is known.
+        Relative step and its standard error; NaN where too few integrations are known.
     """
     first = max([0, *[edge for edge in others if edge < index]])
     last = min([len(flux), *[edge for edge in others if edge > index]])
@@ -43,23 +43,23 @@ def step_size(flux: np.ndarray, index: int, others: Sequence[int]) -> tuple[floa
     if min(len(before), len(after)) < _LEAST:
         return _UNKNOWN
     place = np.concatenate([before, after])
-    return _fitted(place, flux[place], (place >= index).astype(float))
+    return _fit(place, flux[place], (place >= index).astype(float))
 
 
 def dip_size(flux: np.ndarray, start: int, stop: int) -> tuple[float, float]:
-    """Relative difference between the flux in a run of integrations and around it.
+    """Compare the median flux of a run of integrations with that around it.
 
     Parameters
     ----------
     flux : ndarray, (n,)
-        The quoted light curve; NaN where it says nothing of the event, as in a transit.
+        The primary light curve; NaN for integrations that do not count, as in a transit.
     start, stop : int
         The run [start, stop).
 
     Returns
     -------
     (float, float)
-        The difference and its standard error; NaN where too little is known.
+        Relative difference and its standard error; NaN where too few integrations are known.
     """
     around = np.r_[max(start - _AROUND, 0) : start, stop : min(stop + _AROUND, len(flux))]
     outside, inside = flux[around], flux[start:stop]
@@ -67,36 +67,36 @@ def dip_size(flux: np.ndarray, start: int, stop: int) -> tuple[float, float]:
     if len(outside) < _LEAST or not len(inside):
         return _UNKNOWN
     middle = np.median(outside)
-    of_outside = _OF_A_MEDIAN / np.sqrt(len(outside))
+    error_outside = _MEDIAN_ERROR / np.sqrt(len(outside))
     # The median of one or two is their mean.
-    of_inside = (_OF_A_MEDIAN if len(inside) > 2 else 1.0) / np.sqrt(len(inside))
-    error = mad_std(outside) * np.hypot(of_outside, of_inside)
+    error_inside = (_MEDIAN_ERROR if len(inside) > 2 else 1.0) / np.sqrt(len(inside))
+    error = mad_std(outside) * np.hypot(error_outside, error_inside)
     return float(np.median(inside) / middle - 1.0), float(error / abs(middle))
 
 
 def ramp_size(flux: np.ndarray, length: float) -> tuple[float, float]:
-    """Relative amplitude of an exponential ramp of the flux beside a slope.
+    """Fit an exponential ramp and a slope to the flux.
 
     Parameters
     ----------
     flux : ndarray, (n,)
-        The quoted light curve; NaN where it says nothing of the event, as in a transit.
+        The primary light curve; NaN for integrations that do not count, as in a transit.
     length : float
         Integrations in which the ramp falls by a factor of e.
 
     Returns
     -------
     (float, float)
-        The amplitude at the first integration and its standard error; NaN where too little is
-        known.
+        Relative amplitude at the first integration and its standard error; NaN where too few
+        integrations are known.
     """
     part = flux[: int(8 * length)]
     place = np.flatnonzero(np.isfinite(part))
-    return _fitted(place, part[place], np.exp(-place / length))
+    return _fit(place, part[place], np.exp(-place / length))
 
 
-def _fitted(place: np.ndarray, values: np.ndarray, shape: np.ndarray) -> tuple[float, float]:
-    """Fit a shape beside a straight line, again without outliers; its size over the median."""
+def _fit(place: np.ndarray, values: np.ndarray, shape: np.ndarray) -> tuple[float, float]:
+    """Fit a shape and a straight line, with outliers clipped; size over the median, and error."""
     if len(values) == 0:
         return _UNKNOWN
     slope = (place - place.mean()) / max(np.ptp(place), 1)

@@ -1,57 +1,56 @@
-"""Shapes along which a segment's tilt changes the image, as functionals of the residuals."""
+"""Modes of the image for tilts of the mirror segments, as linear functionals of the residuals."""
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from tso_level3.core.plan import Plan
+from tso_level3.datatypes import Optics
 from tso_level3.psf.kernel import known
 from tso_level3.psf.segments import segment_modes
 
-__all__ = ["Directions", "directions_of"]
+__all__ = ["TiltModes", "tilt_modes"]
 
-log = logging.getLogger(__name__)
-
-_N_PLAIN = 30
+_N_DIRECT = 30
 _N_QUADRATURE = 16
 _N_COMPONENTS = 2
 
 
 @dataclass(frozen=True, eq=False)
-class Directions:
-    """What changes of shape are looked for.
+class TiltModes:
+    """Modes of the image along which events are searched.
 
     Attributes
     ----------
-    functionals : ndarray, (n_directions, n_fit)
-        Their product with residuals gives the projections, in standard errors.
-    groups : tuple of ndarray, (n_directions, k)
-        Subspaces of the projections in which a single cause moves the image: one for each mirror
-        segment where the pupil is known.
+    functionals : ndarray, (n_modes, n_fit)
+        Their product with the residuals is the projections, in standard errors.
+    subspaces : tuple of ndarray, (n_modes, k)
+        Subspaces of the projections, one per mirror segment; empty where the pupil is unknown.
     """
 
     functionals: np.ndarray
-    groups: tuple[np.ndarray, ...]
+    subspaces: tuple[np.ndarray, ...]
 
 
-def directions_of(plan: Plan, setup: dict[str, str]) -> Directions:
-    """Settle the directions for a plan.
+def tilt_modes(plan: Plan, optics: Optics) -> TiltModes:
+    """Compute the tilt modes of an exposure.
+
+    Where the pupil is unknown they are the third derivatives of the mean image, and the image times
+    low powers of the offsets: the leading terms of a change of shape in a Gauss-Hermite series.
 
     Parameters
     ----------
     plan : Plan
-        What the first look settled.
-    setup : dict
-        instrument, filter, pupil and detector, as in the headers. Where the pupil is not known
-        the third derivatives of the mean image, and it times low powers of the offsets, take the
-        place of its segments: a change of shape in a Gauss-Hermite series begins with such terms.
+        The plan of the exposure.
+    optics : Optics
+        Its instrument, filter, pupil and detector identify the pupil.
 
     Returns
     -------
-    Directions
+    TiltModes
         In units of standard errors, orthogonal to the terms of the template.
     """
     n_fit = plan.layout.n_fit
@@ -65,36 +64,38 @@ def directions_of(plan: Plan, setup: dict[str, str]) -> Directions:
         flat = images.reshape(-1, n_fit) * inverse
         return flat - (flat @ terms) @ terms.T
 
-    if known(setup["instrument"], setup["filter"], setup["pupil"]):
-        plain, turned, groups = _of_segments(plan, setup, clean)
+    if known(optics.instrument, optics.filter, optics.pupil):
+        rows, segments = _segment_modes(plan, optics, clean)
     else:
-        plain, groups = _leading(clean(_derivatives(plan)), 12), []
-        turned = plain[:0]
-    rows = _added(plain, turned, _N_QUADRATURE)
+        rows, segments = _leading(clean(_derivatives(plan)), 12), []
     own = plan.components * np.sqrt(plan.noise.total[:n_fit]) if len(plan.components) else rows[:0]
     rows = _added(rows, np.where(alive, own, 0.0)[:_N_COMPONENTS], _N_COMPONENTS)
-    return Directions(rows * inverse, tuple(_orthonormal(rows @ part.T) for part in groups))
+    return TiltModes(rows * inverse, tuple(np.linalg.qr(rows @ part.T)[0] for part in segments))
 
 
-def _of_segments(plan: Plan, setup: dict[str, str], clean) -> tuple:  # noqa: ANN001
-    """Directions of the segments, of their quadratures, and the triple of each segment."""
+def _segment_modes(
+    plan: Plan, optics: Optics, clean: Callable[[np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Leading modes of all segments and their quadratures, and the three modes of each segment."""
     fit, template = plan.layout.fit, plan.template
     waves = plan.correlator.kernel.description.get("waves")
     modes = segment_modes(
         fit.x - template.x + np.arange(fit.nx),
         fit.y - template.y + np.arange(fit.ny),
         waves=waves if isinstance(waves, (int, float)) else None,
-        **setup,
+        instrument=optics.instrument,
+        filter=optics.filter,
+        pupil=optics.pupil,
+        detector=optics.detector,
     )
-    n, shape = len(modes), modes.shape
-    images = clean(modes * template.flux).reshape(n, shape[1], 2, -1)
-    plain = _leading(images[:, :, 0].reshape(-1, images.shape[-1]), _N_PLAIN)
-    turned = images[:, :, 1].reshape(-1, images.shape[-1])
-    return plain, turned, list(images[:, :, 0])
+    images = clean(modes * template.flux).reshape(*modes.shape[:2], 2, -1)
+    direct = _leading(images[:, :, 0].reshape(-1, images.shape[-1]), _N_DIRECT)
+    quadratures = images[:, :, 1].reshape(-1, images.shape[-1])
+    return _added(direct, quadratures, _N_QUADRATURE), list(images[:, :, 0])
 
 
 def _derivatives(plan: Plan) -> np.ndarray:
-    """Third derivatives of the mean image, and it times low powers of the offsets."""
+    """Third derivatives of the mean image, and the image times low powers of the offsets."""
     template, n_fit = plan.template, plan.layout.n_fit
     pixels = (template.columns[:n_fit], template.rows[:n_fit])
     third = [template.image.at(0.0, 0.0, 3 - k, k, pixels) for k in range(4)]
@@ -107,7 +108,7 @@ def _derivatives(plan: Plan) -> np.ndarray:
 
 
 def _leading(images: np.ndarray, count: int) -> np.ndarray:
-    """Orthonormal directions that hold most of the images."""
+    """Leading principal directions of the images, orthonormal."""
     values, left = np.linalg.eigh(images @ images.T)
     order = np.argsort(values)[::-1][:count]
     order = order[values[order] > 1e-10 * values.max()]
@@ -118,14 +119,10 @@ def _leading(images: np.ndarray, count: int) -> np.ndarray:
 
 
 def _added(rows: np.ndarray, images: np.ndarray, count: int) -> np.ndarray:
-    """Add the leading directions of what images hold beside those that there are."""
+    """Add the leading principal directions of the part of the images orthogonal to the rows."""
     if len(images) == 0:
         return rows
     rest = images - (images @ rows.T) @ rows
     if np.abs(rest).max() <= 1e-8 * np.abs(images).max():
         return rows
     return np.concatenate([rows, _leading(rest, count)])
-
-
-def _orthonormal(columns: np.ndarray) -> np.ndarray:
-    return np.linalg.qr(columns)[0]

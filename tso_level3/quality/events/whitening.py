@@ -1,4 +1,4 @@
-"""Channels of unit, uncorrelated noise, judged by the first differences of their series."""
+"""Whitening of multi-channel series, with the noise covariance from first differences."""
 
 from __future__ import annotations
 
@@ -9,48 +9,48 @@ from scipy.special import chdtri
 
 from tso_level3.utils.stats import mad_std
 
-__all__ = ["White", "whiten"]
+__all__ = ["Whitened", "whiten"]
 
 _OUTLIER = 6.0
-# Integrations that give a median: more do not make it better.
+# Integrations from which a median is taken.
 _ENOUGH = 2000
-# Integrations that are worked on together.
+# Integrations per block.
 _BLOCK = 2048
 
 
 @dataclass(frozen=True, eq=False)
-class White:
-    """Channels of unit, uncorrelated noise.
+class Whitened:
+    """Series of unit, uncorrelated noise.
 
     Attributes
     ----------
     values : ndarray, (n, n_channels)
-        The series, outliers of single integrations pulled in.
+        The whitened series, outliers of single integrations shrunk.
     matrix : ndarray, (n_channels, n_channels)
-        ``values`` is the series times this.
+        ``values`` is the series times this matrix.
     """
 
     values: np.ndarray
     matrix: np.ndarray
 
 
-def whiten(values: np.ndarray, *, in_place: bool = False) -> White:
-    """Scale channels to unit noise without correlation, judged by first differences.
+def whiten(values: np.ndarray, *, out: np.ndarray | None = None) -> Whitened:
+    """Scale channels to unit noise without correlation, measured from first differences.
 
-    Steps and drifts hardly touch first differences, and the largest of these are left out. The
-    eigenvalues of the correlation that noise alone can give are set to one, so that a matrix
-    measured on few integrations does not make large what is not.
+    Steps and drifts hardly change first differences, and the largest of these are left out.
+    Eigenvalues of the correlation matrix within the range of pure noise are set to one, since a
+    matrix from few integrations would amplify noise.
 
     Parameters
     ----------
     values : ndarray, (n, n_channels)
         Finite series.
-    in_place : bool
-        Whether the series itself may be changed into the whitened one.
+    out : ndarray, (n, n_channels), optional
+        Where the whitened series is written, such as ``values`` itself; by default a new array.
 
     Returns
     -------
-    White
+    Whitened
         The whitened series, in the precision of the series.
 
     References
@@ -59,35 +59,35 @@ def whiten(values: np.ndarray, *, in_place: bool = False) -> White:
     """
     some = values[:: max(len(values) // _ENOUGH, 1)]
     centre = np.median(some, axis=0)
-    # Neighbours, here and there: what is far apart in time has drifted.
+    # Differences of neighbours only: integrations far apart include drifts.
     at = np.arange(0, len(values) - 1, max(len(values) // _ENOUGH, 1))
     scale = mad_std(values[at + 1] - values[at], center=0.0, axis=0) / np.sqrt(2.0)
-    # Channels that do not vary hold nothing.
+    # Channels that do not vary are set to zero.
     inverse = np.where(scale > 0, 1.0 / np.where(scale > 0, scale, 1.0), 0.0)
-    values = values if in_place else values.copy()
-    for block in _blocks(len(values)):
-        values[block] = (values[block] - centre) * inverse
-    _pull_in(values)
-    covariance, count = _of_steps(values)
+    out = np.empty_like(values) if out is None else out
+    for block in _blocks(len(out)):
+        out[block] = (values[block] - centre) * inverse
+    _shrink_outliers(out)
+    covariance, number = _difference_covariance(out)
     size = np.sqrt(np.maximum(np.diagonal(covariance), 1e-12))
-    # Neighbouring differences share an integration: they count two thirds.
-    count = max(2.0 * count / 3.0, 1.0)
+    # Adjacent differences share an integration, which leaves two thirds of them independent.
+    count = max(2.0 * number / 3.0, 1.0)
     spread, axes = np.linalg.eigh(covariance / np.outer(size, size))
-    ratio = np.sqrt(values.shape[1] / count)
+    ratio = np.sqrt(out.shape[1] / count)
     low, high = max(1.0 - ratio, 0.0) ** 2, (1.0 + ratio) ** 2
     spread = np.where((spread > 0.8 * low) & (spread < 1.2 * high), 1.0, np.maximum(spread, 1e-3))
     matrix = (axes / np.sqrt(spread)) @ axes.T / size[:, None]
-    for block in _blocks(len(values)):
-        values[block] = values[block] @ matrix
-    return White(values, inverse[:, None] * matrix)
+    for block in _blocks(len(out)):
+        out[block] = out[block] @ matrix
+    return Whitened(out, inverse[:, None] * matrix)
 
 
 def _blocks(n: int) -> list[slice]:
     return [slice(k, min(k + _BLOCK, n)) for k in range(0, n, _BLOCK)]
 
 
-def _of_steps(values: np.ndarray) -> tuple[np.ndarray, int]:
-    """Covariance of first differences without the largest, and how many count."""
+def _difference_covariance(values: np.ndarray) -> tuple[np.ndarray, int]:
+    """Covariance of first differences without the largest, and the number used."""
     n = max(len(values) - 1, 0)
     blocks, length = _blocks(n), np.empty(n)
 
@@ -97,7 +97,7 @@ def _of_steps(values: np.ndarray) -> tuple[np.ndarray, int]:
     for block in blocks:
         steps = steps_in(block)
         length[block] = np.einsum("ij,ij->i", steps, steps)
-    # The largest are left out: more than a thousandth of them only where there are outliers.
+    # The limit leaves out a thousandth of pure noise.
     few = chdtri(values.shape[1], 1e-3) / chdtri(values.shape[1], 0.5)
     keep = length <= few * np.median(length) if n else np.zeros(0, bool)
     total = np.zeros((values.shape[1],) * 2)
@@ -108,11 +108,11 @@ def _of_steps(values: np.ndarray) -> tuple[np.ndarray, int]:
     return total / max(count, 1), count
 
 
-def _pull_in(values: np.ndarray) -> None:
-    """Bring integrations that depart from both sides of time back to where others are, in place.
+def _shrink_outliers(values: np.ndarray) -> None:
+    """Shrink single integrations that depart from both neighbours, in place.
 
-    A limit in each channel would miss what is spread over many; the length of the departure from
-    the neighbours' mean shows it, and the median of five says whether it stays.
+    The limit is on the length of the departure over all channels, and the reference is the median
+    of five, so that a step is not shrunk.
     """
     if len(values) < 5:
         return
