@@ -12,9 +12,8 @@ from astropy.io import fits
 from astropy.table import QTable, Table
 
 from tests.products import RADII, make_result
-from tso_level3.columns import LIGHT_CURVE
+from tso_level3.columns import LIGHT_CURVE, TABLES
 from tso_level3.product.model import build
-from tso_level3.product.tables import TABLES
 
 N_INT = 80
 

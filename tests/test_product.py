@@ -20,12 +20,13 @@ from stdatamodels.jwst.datamodels import ImageModel
 
 from tests.products import FLUX, NOISE, RADII, make_result, metadata
 from tso_level3 import columns
+from tso_level3.columns import TABLES
 from tso_level3.config.settings import Settings
 from tso_level3.flags import Flag
 from tso_level3.product import model as product
 from tso_level3.product.model import FORMAT_VERSION, TSOLightCurveModel, build
 from tso_level3.product.record import RunRecord
-from tso_level3.product.tables import TABLES, column_unit, expand_files, files_table
+from tso_level3.product.tables import column_unit, expand_files, files_table
 
 N_INT = 200
 

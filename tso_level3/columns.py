@@ -198,6 +198,15 @@ EVENTS: tuple[Column, ...] = (
 )
 
 
+#: The tables every product has.
+TABLES: dict[str, tuple[Column, ...]] = {
+    "light_curve": LIGHT_CURVE,
+    "apertures": APERTURES,
+    "grid": GRID,
+    "events": EVENTS,
+}
+
+
 def column(name: str) -> Column:
     """Find a column of the light curve.
 

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from tso_level3.columns import LIGHT_CURVE
-from tso_level3.product.tables import TABLES
+from tso_level3.columns import LIGHT_CURVE, TABLES
 from tso_level3.product.tree import setup_of
 from tso_level3.utils.atomic import replacing
 from tso_level3.utils.threads import catch_warnings

@@ -13,10 +13,10 @@ import numpy as np
 from stdatamodels.jwst.datamodels import JwstDataModel
 
 from tso_level3._version import __version__
+from tso_level3.columns import TABLES
 from tso_level3.config.fields import UnknownParameter, nearest, refuse_unknown
-from tso_level3.product.record import RunRecord
+from tso_level3.product.record import FORMAT_VERSION, RunRecord
 from tso_level3.product.tables import (
-    TABLES,
     Quoted,
     expand_files,
     files_table,
@@ -27,7 +27,6 @@ from tso_level3.product.tables import (
     make_table,
 )
 from tso_level3.product.tree import (
-    FORMAT_VERSION,
     metadata_of,
     picture_of,
     read_tree,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -9,10 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from tso_level3._version import __version__
-from tso_level3.columns import unit_of
+from tso_level3.columns import TABLES, unit_of
 from tso_level3.datatypes import Picture
-from tso_level3.product.tables import TABLES
-from tso_level3.product.tree import FORMAT_VERSION, plain
 from tso_level3.quality.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from tso_level3.quality.noise import Averaging
 
 __all__ = [
+    "FORMAT_VERSION",
     "ApertureCenter",
     "BackgroundSmoothing",
     "CenterScatter",
@@ -29,7 +29,42 @@ __all__ = [
     "PrimaryAperture",
     "Result",
     "RunRecord",
+    "plain",
 ]
+
+#: Version of the product's form; the first number changes where older readers would fail.
+FORMAT_VERSION = "2.0.0"
+
+
+def plain(value: object, *, nothing: object = None) -> Any:
+    """Convert a value to one that any file format can hold.
+
+    Parameters
+    ----------
+    value : object
+        Numbers, texts, arrays, paths, and mappings and lists of them.
+    nothing : object
+        Replacement of None, which a data model drops when it saves.
+
+    Returns
+    -------
+    object
+        The value as Python's own numbers, texts, lists and dicts.
+    """
+    if value is None:
+        return nothing
+    if isinstance(value, Mapping):
+        return {str(key): plain(item, nothing=nothing) for key, item in value.items()}
+    if isinstance(value, np.generic):
+        return plain(value.item(), nothing=nothing)
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist(), nothing=nothing)
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item, nothing=nothing) for item in value]
+    if isinstance(value, (bool, int, float, str)):
+        return value
+    return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
+
 
 _T = TypeVar("_T", bound="DataclassInstance")
 

@@ -10,10 +10,9 @@ from astropy import units as u
 from astropy.table import Column as TableColumn
 from astropy.table import Table
 
-from tso_level3.columns import APERTURES, EVENTS, GRID, LIGHT_CURVE, Column, unit_of
+from tso_level3.columns import TABLES, Column, unit_of
 
 __all__ = [
-    "TABLES",
     "Quoted",
     "column_unit",
     "expand_files",
@@ -25,14 +24,6 @@ __all__ = [
     "make_table",
     "rows_of_events",
 ]
-
-#: The tables every product has.
-TABLES: dict[str, tuple[Column, ...]] = {
-    "light_curve": LIGHT_CURVE,
-    "apertures": APERTURES,
-    "grid": GRID,
-    "events": EVENTS,
-}
 
 
 def flux_unit(text: str) -> u.UnitBase | None:

@@ -9,51 +9,18 @@ from typing import Any
 
 import numpy as np
 
+from tso_level3.columns import TABLES
 from tso_level3.datatypes import Picture
-from tso_level3.product.tables import TABLES, column_unit
+from tso_level3.product.record import FORMAT_VERSION
+from tso_level3.product.tables import column_unit
 
 __all__ = [
-    "FORMAT_VERSION",
     "metadata_of",
     "picture_of",
-    "plain",
     "read_tree",
     "setup_of",
     "upgraded",
 ]
-
-#: Version of the product's form; the first number changes where older readers would fail.
-FORMAT_VERSION = "2.0.0"
-
-
-def plain(value: object, *, nothing: object = None) -> Any:
-    """Convert a value to one that any file format can hold.
-
-    Parameters
-    ----------
-    value : object
-        Numbers, texts, arrays, paths, and mappings and lists of them.
-    nothing : object
-        Replacement of None, which a data model drops when it saves.
-
-    Returns
-    -------
-    object
-        The value as Python's own numbers, texts, lists and dicts.
-    """
-    if value is None:
-        return nothing
-    if isinstance(value, Mapping):
-        return {str(key): plain(item, nothing=nothing) for key, item in value.items()}
-    if isinstance(value, np.generic):
-        return plain(value.item(), nothing=nothing)
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist(), nothing=nothing)
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(item, nothing=nothing) for item in value]
-    if isinstance(value, (bool, int, float, str)):
-        return value
-    return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
 
 
 def metadata_of(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -136,7 +136,7 @@ def unclipped(values: np.ndarray, sigma: float) -> np.ndarray:
     ndarray, (n,), bool
         True for the values that are left; False for those that are not finite.
     """
-    keep = np.isfinite(values)
+    keep: np.ndarray = np.isfinite(values)
     for _ in range(10):
         if not keep.any():
             break
