@@ -48,7 +48,7 @@ def expected(files):
     return tso_level3.measure(list(files.segments), **SETTINGS).light_curve
 
 
-def agree(product, expected, factor=1.0, rtol=1e-12):
+def assert_same(product, expected, factor=1.0, rtol=1e-12):
     table = product.light_curve
     assert len(table) == len(expected)
     for name in SAME:
@@ -107,7 +107,7 @@ def forms(files, tmp_path_factory):
 )  # fmt: skip
 def test_forms_of_the_pipeline_agree(forms, form, expected):
     product = tso_level3.measure(forms[form], **SETTINGS)
-    agree(product, expected)
+    assert_same(product, expected)
     np.testing.assert_array_equal(product.light_curve["integration"], expected["integration"])
     np.testing.assert_array_equal(product.light_curve["bmjd_tdb"], expected["bmjd_tdb"])
     assert product.light_curve["aperture_flux"].unit == "Jy"
@@ -116,7 +116,7 @@ def test_forms_of_the_pipeline_agree(forms, form, expected):
 def test_a_model_of_the_file_of_the_first_segment(files):
     by_path = tso_level3.measure(files.segments[0], **SETTINGS).light_curve
     with CubeModel(files.segments[0]) as model:
-        agree(tso_level3.measure(model, **SETTINGS), by_path)
+        assert_same(tso_level3.measure(model, **SETTINGS), by_path)
 
 
 @pytest.fixture(scope="module")
@@ -151,29 +151,29 @@ def array_forms(arrays):
 )  # fmt: skip
 def test_forms_of_arrays_agree(arrays, plain, form):
     source, more = array_forms(arrays)[form]
-    agree(tso_level3.measure(source, **more, **SETTINGS), plain)
+    assert_same(tso_level3.measure(source, **more, **SETTINGS), plain)
 
 
 def test_lists_of_arrays_and_of_images_agree(arrays, tmp_path):
     alone = tso_level3.measure(arrays["SCI"], **SETTINGS).light_curve
-    agree(tso_level3.measure(list(arrays["SCI"]), **SETTINGS), alone)
-    agree(tso_level3.measure([arrays["SCI"][:10], arrays["SCI"][10:]], **SETTINGS), alone)
+    assert_same(tso_level3.measure(list(arrays["SCI"]), **SETTINGS), alone)
+    assert_same(tso_level3.measure([arrays["SCI"][:10], arrays["SCI"][10:]], **SETTINGS), alone)
     names = []
     for i, image in enumerate(arrays["SCI"]):
         names.append(tmp_path / f"frame_{i}.fits")
         fits.PrimaryHDU(image).writeto(names[-1])
     # Natural order: frame_10 comes after frame_9.
-    agree(tso_level3.measure(tmp_path, **SETTINGS), alone)
-    agree(tso_level3.measure(names, **SETTINGS), alone)
+    assert_same(tso_level3.measure(tmp_path, **SETTINGS), alone)
+    assert_same(tso_level3.measure(names, **SETTINGS), alone)
     cube = tmp_path / "cube.fits"
     fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(arrays["SCI"], name="SCI")]).writeto(cube)
-    agree(tso_level3.measure(cube, **SETTINGS), alone)
+    assert_same(tso_level3.measure(cube, **SETTINGS), alone)
     packed = tmp_path / "cube.fits.fz"
     fits.HDUList(
         [fits.PrimaryHDU(), fits.CompImageHDU(arrays["SCI"], compression_type="GZIP_2",
                                               quantize_level=0)]
     ).writeto(packed)  # fmt: skip
-    agree(tso_level3.measure(packed, **SETTINGS), alone)
+    assert_same(tso_level3.measure(packed, **SETTINGS), alone)
 
 
 def test_a_list_of_image_models_agrees(files, expected):
@@ -187,7 +187,7 @@ def test_a_list_of_image_models_agrees(files, expected):
                 image.update(cube)
                 models.append(image)
     product = tso_level3.measure(models, **SETTINGS)
-    agree(product, expected, rtol=1e-9)
+    assert_same(product, expected, rtol=1e-9)
 
 
 def test_the_data_frame_of_a_single_image(arrays):

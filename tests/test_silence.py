@@ -12,9 +12,12 @@ from astropy.time import Time
 
 import tso_level3
 from tso_level3.commands import main as cli
+from tso_level3.datatypes import Box
+from tso_level3.readers.open import open_exposure
 
 N, SHAPE, DEPTH = 24, (48, 48), 0.02
 TIMES = 60000.0 + np.arange(N) / 1440
+ELECTRON = tso_level3.Settings(unit="electron")
 
 
 def images(x=23.3, y=24.1, n=N, flux=2e5):
@@ -36,10 +39,10 @@ def depth_of(product):
     return 1 - np.median(flux[inside]) / np.median(flux[~inside])
 
 
-def write(folder, **headers):
-    """A file a frame; ``headers`` maps a keyword to a value a frame, None for none."""
+def write(folder, n=N, **headers):
+    """One file per frame; ``headers`` maps a keyword to one value per frame, None for none."""
     names = []
-    for k, image in enumerate(images()):
+    for k, image in enumerate(images()[:n]):
         header = fits.Header({"MJD-AVG": TIMES[k], "BUNIT": "electron"})
         header.update({key: values[k] for key, values in headers.items() if values[k] is not None})
         names.append(folder / f"f{k:03d}.fits")
@@ -48,32 +51,54 @@ def write(folder, **headers):
 
 
 @pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """All frames as files, which no test changes."""
+    return write(tmp_path_factory.mktemp("frames"))
+
+
+def linked(names, folder):
+    """Links to files in a folder of the test's own."""
+    out = [folder / name.name for name in names]
+    for link, name in zip(out, names):
+        link.symlink_to(name)
+    return out
+
+
+@pytest.fixture(scope="module")
 def product():
     return tso_level3.measure(images(), times=TIMES, unit="electron")
 
 
-def test_a_file_named_twice_is_counted_once_and_named(tmp_path, caplog):
+def test_a_file_named_twice_is_counted_once_and_named(written, tmp_path, caplog):
     # used to be measured as two integrations
-    names = write(tmp_path)
+    names = written
     (tmp_path / "link.fits").symlink_to(names[3])
-    found = tso_level3.measure([*names, names[5], tmp_path / "link.fits"])
-    assert len(found) == N and depth_of(found) == pytest.approx(DEPTH, abs=0.003)
+    found = open_exposure([*names, names[5], tmp_path / "link.fits"])
+    assert found.filenames == tuple(name.name for name in names)
     assert "f005.fits and 1 more: named more than once" in caplog.text
 
 
 @pytest.mark.parametrize("key", ["FILTER", "OBJECT"])
 def test_an_image_that_does_not_say_its_kind_is_named(tmp_path, caplog, key):
     # used to join the others without a word
-    found = tso_level3.measure(write(tmp_path, **{key: ["R"] * (N - 1) + [None]}))
-    assert len(found) == N
+    found = open_exposure(write(tmp_path, 5, **{key: ["R"] * 4 + [None]}))
+    assert found.n_int == 5
     label = {"FILTER": "filter", "OBJECT": "target"}[key]
-    words = f"1 of {N} inputs, such as f{N - 1:03d}.fits, do not say their {label}"
-    assert words in caplog.text and words in " ".join(found.meta.tso_level3.instance["notes"])
+    words = f"1 of 5 inputs, such as f004.fits, do not say their {label}"
+    assert words in caplog.text and words in " ".join(found.notes)
 
 
-def test_images_of_which_none_says_its_kind_are_told_of_nothing(tmp_path, caplog):
-    tso_level3.measure(write(tmp_path))
+def test_images_of_which_none_says_its_kind_are_told_of_nothing(written, caplog):
+    assert open_exposure(written).n_int == N
     assert "do not say" not in caplog.text
+
+
+def test_the_notes_of_the_input_are_in_the_product():
+    settings = tso_level3.Settings(unit="electron", gain=2.0)
+    own = open_exposure(images(), settings, times=TIMES).notes
+    assert any("gain=2 is not used" in note for note in own)
+    product = tso_level3.measure(images(), settings, times=TIMES)
+    assert set(own) <= set(product.meta.tso_level3.instance["notes"])
 
 
 @pytest.mark.parametrize(
@@ -90,13 +115,13 @@ def test_images_of_which_none_says_its_kind_are_told_of_nothing(tmp_path, caplog
 )
 def test_times_that_are_given_are_looked_at(caplog, change, words):
     # used to be taken without a note
-    tso_level3.measure(images(), times=change(TIMES), unit="electron")
-    assert words in caplog.text
+    found = open_exposure(images(), ELECTRON, times=change(TIMES))
+    assert words in caplog.text and words in " ".join(found.notes)
 
 
 def test_sound_times_are_told_of_nothing(caplog):
-    tso_level3.measure(images(), times=TIMES, unit="electron")
-    assert "times" not in caplog.text.lower()
+    found = open_exposure(images(), ELECTRON, times=TIMES)
+    assert "times" not in caplog.text.lower() and not found.times.notes
 
 
 def test_an_aperture_cut_by_the_frame_is_doubtful():
@@ -117,9 +142,9 @@ def test_one_frame_is_doubtful(product):
     assert product.meta.tso_level3.instance["verdict"]["grade"] == "good"
 
 
-def test_a_table_among_images_is_refused_or_left_out(tmp_path, caplog):
+def test_a_table_among_images_is_refused_or_left_out(written, tmp_path, caplog):
     # used to become a row of NaN
-    names = write(tmp_path)
+    names = linked(written, tmp_path)
     Table({"time": TIMES}).write(tmp_path / "truth.ecsv")
     with pytest.raises(ValueError, match="truth.ecsv"):
         tso_level3.measure([*names, tmp_path / "truth.ecsv"])
@@ -187,8 +212,8 @@ def test_a_gain_with_a_unit_is_named():
 @pytest.mark.parametrize("value", [-1.0, 0.0, np.nan])
 def test_errors_that_are_none_are_called_what_they_are(caplog, value):
     # used to be called zero
-    tso_level3.measure(images(), errors=np.full(SHAPE, value), unit="electron", times=TIMES)
-    assert "No standard error is positive" in caplog.text
+    found = open_exposure(images(), ELECTRON, errors=np.full(SHAPE, value), times=TIMES)
+    assert "No standard error is positive" in caplog.text and not found.has_errors
 
 
 def test_how_many_frames_were_looked_at():
@@ -200,7 +225,7 @@ def test_how_many_frames_were_looked_at():
 def test_the_command_writes_to_a_folder(tmp_path, monkeypatch, capsys):
     # used to be an unknown option of measure
     monkeypatch.chdir(tmp_path)
-    fits.writeto("cube.fits", images().astype("f4"))
+    fits.writeto("cube.fits", images(n=6).astype("f4"))
     assert cli.main(["measure", "cube.fits", "--output-dir", "new/place"]) == 0
     assert (tmp_path / "new/place/cube_phot.asdf").exists()
     assert cli.main(["measure", "cube.fits", "--output-dir", "new", "-o", "x.csv"]) == 0
@@ -225,8 +250,8 @@ def test_times_of_every_kind(kind):
         "list": list(time),
         "text": list(time.isot),
     }[kind]
-    found = tso_level3.measure(images(), times=given, unit="electron")
-    np.testing.assert_allclose(found.light_curve["mjd_utc"], TIMES, rtol=0, atol=1e-8)
+    found = open_exposure(images(), ELECTRON, times=given)
+    np.testing.assert_allclose(found.times.mjd_utc, TIMES, rtol=0, atol=1e-8)
 
 
 @pytest.mark.parametrize(
@@ -255,16 +280,17 @@ def test_a_home_of_nobody_is_one_sentence():
 
 def test_times_from_zero_are_told_of(caplog):
     # used to be taken for the year 1858 without a word
-    tso_level3.measure(images(), times=60.0 * np.arange(N), unit="electron")
+    found = open_exposure(images(), ELECTRON, times=60.0 * np.arange(N))
+    np.testing.assert_array_equal(found.times.mjd_utc, 60.0 * np.arange(N))
     assert "The times given are no dates, 0 to 1380; they are taken for days." in caplog.text
 
 
 def test_variances_that_are_given_are_no_errors():
     # used to be taken for standard errors
     sigma = np.full(SHAPE, 12.0)
-    plain = tso_level3.measure(images(), errors=sigma, unit="electron")
-    found = tso_level3.measure(images(), errors=VarianceUncertainty(sigma**2), unit="electron")
-    np.testing.assert_allclose(found.flux_err, plain.flux_err, rtol=1e-12)
+    found = open_exposure(images(), ELECTRON, errors=VarianceUncertainty(sigma**2))
+    errors = found.segments[0].source.load(0, N, Box(0, 0, *SHAPE)).errors
+    np.testing.assert_allclose(errors, np.broadcast_to(sigma, errors.shape), rtol=1e-12)
 
 
 def test_pairs_of_times_are_pairs():
@@ -298,27 +324,27 @@ def test_one_vector_need_not_be_a_list(product):
     assert names == product.detrended(["psf_x"], window=()).names
 
 
-def test_a_product_of_a_pattern_is_named_after_an_image(tmp_path, monkeypatch):
+def test_a_product_of_a_pattern_is_named_after_an_image(written, tmp_path, monkeypatch):
     # used to be named after the table that the pattern finds first
     monkeypatch.chdir(tmp_path)
-    write(tmp_path)
+    linked(written, tmp_path)
     Table({"time": TIMES}).write(tmp_path / "a.ecsv")
     assert cli.main(["measure", "*"]) == 0
     assert (tmp_path / "f000_phot.asdf").exists()
     assert cli.main(["measure", "*", "--output-dir", "a.ecsv"]) == 1
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"dq_bits": "SATURATED"}, "dq_bits is not used"),
-        ({"subframe": (21, 501)}, "subframe: 501 x 21 found, 48 x 21 of it are in the frame"),
-    ],
-)
-def test_what_cannot_be_done_is_told(caplog, changes, words):
-    # used to be done in part, or not at all, without a word
-    tso_level3.measure(images(), times=TIMES, unit="electron", **changes)
-    assert words in caplog.text
+def test_dq_bits_without_flags_are_told_of(caplog):
+    # used to be ignored without a word
+    open_exposure(images(), tso_level3.Settings(unit="electron", dq_bits="SATURATED"))
+    assert "dq_bits is not used" in caplog.text
+
+
+def test_a_subframe_that_the_frame_cuts_is_told_of(caplog):
+    # used to be cut without a word
+    found = tso_level3.measure(images(), times=TIMES, unit="electron", subframe=(21, 501))
+    assert "subframe: 501 x 21 found, 48 x 21 of it are in the frame" in caplog.text
+    assert depth_of(found) == pytest.approx(DEPTH, abs=0.003)
 
 
 @pytest.mark.parametrize("name", ["aperture_from", "kernel"])
@@ -329,9 +355,9 @@ def test_a_text_is_no_object(product, name):
 
 
 @pytest.mark.parametrize("name", ["error_extension", "mask_extension"])
-def test_the_image_is_not_its_own_error(tmp_path, name):
+def test_the_image_is_not_its_own_error(written, name):
     # used to be taken for it, and the light curve to be good
-    names = write(tmp_path)
+    names = written
     with pytest.raises(ValueError, match=f"{name}: 0 is the image itself of .*f000.fits"):
         tso_level3.measure(names[0], **{name: "0"})
 

@@ -91,7 +91,7 @@ class Pixels:
     errors : ndarray, (n, ny, nx), or None
         Standard errors; None where none are known.
     dq : ndarray, (n, ny, nx), uint32, or None
-        Data-quality bits; a plain mask is bit 0.
+        Data-quality bits; where a plain mask is true, all bits are set.
     var_poisson, var_rnoise, var_flat : ndarray, (n, ny, nx), or None
         Parts of the variance, where asked for and known.
     """

@@ -1,3 +1,7 @@
+import gc
+import gzip
+from pathlib import Path
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -6,6 +10,7 @@ from tests.readers import samples
 from tso_level3.config.settings import Settings
 from tso_level3.datatypes import Box
 from tso_level3.flags import Flag
+from tso_level3.readers.arrays import BAD
 from tso_level3.readers.open import open_exposure
 
 DAY = 86400.0
@@ -109,7 +114,7 @@ def test_unreadable_file_of_a_list(tmp_path):
     exposure = open_exposure(names)
     assert ((exposure.times.flags & Flag.UNREADABLE) > 0).tolist() == [False, True, 0, 0, True]
     pixels = exposure.segments[0].source.load(0, 5, FULL)
-    assert np.isnan(pixels.values[[1, 4]]).all() and (pixels.dq[[1, 4]] == 1).all()
+    assert np.isnan(pixels.values[[1, 4]]).all() and (pixels.dq[[1, 4]] == BAD).all()
     assert np.isfinite(pixels.values[[0, 2, 3]]).all() and not pixels.dq[[0, 2, 3]].any()
     assert exposure.filenames[4] == "empty.fits"
     assert any("2 of 5 inputs cannot be read" in note for note in exposure.notes)
@@ -168,7 +173,7 @@ def test_extensions_and_planes(tmp_path):
     pixels = exposure.segments[0].source.load(0, 1, FULL)
     np.testing.assert_array_equal(pixels.values[0], values[4] * 2)
     np.testing.assert_array_equal(pixels.errors[0], errors[4])
-    np.testing.assert_array_equal(pixels.dq[0], dq[0].astype(np.uint8))
+    np.testing.assert_array_equal(pixels.dq[0], np.where(dq[0] > 0, BAD, 0))
     with pytest.raises(ValueError, match="extension: ABSENT is no image of .*FLUX, SIGMA"):
         open_exposure(path, Settings(extension="ABSENT"))
     with pytest.raises(ValueError, match="plane: 6 found, expected less than 6"):
@@ -281,3 +286,167 @@ def test_real_image_of_the_telescope(shared_data):
     assert exposure.shape == (252, 1024) and exposure.unit == "electron"
     assert exposure.optics.pupil == "WLP8" and exposure.optics.pixel_scale == 0.0312
     assert exposure.meta["instrument"]["detector"] == "NRCA3"
+
+
+@pytest.mark.parametrize("stored", ["u1", "i2", "u2", "i4", "f4"])
+@pytest.mark.parametrize("tiles", [False, True])
+def test_any_value_of_a_mask_is_bad(stored, tiles, tmp_path):
+    # used to be bit 0 of the mask alone: pixels of 2 were good
+    values, _, _ = samples.frames()
+    mask = np.zeros(samples.SHAPE[1:], stored)
+    mask[2, 3], mask[4, 5], mask[6, 7] = 1, 2, 64
+    kind = {"compression_type": "GZIP_1", "quantize_level": 0} if tiles else {}
+    kind_of = fits.CompImageHDU if tiles else fits.ImageHDU
+    path = tmp_path / "x.fits"
+    hdus = [fits.PrimaryHDU(), fits.ImageHDU(values[0], name="SCI")]
+    fits.HDUList([*hdus, kind_of(mask, name="BPM", **kind)]).writeto(path)
+    exposure = open_exposure(path, Settings(mask_extension="BPM"))
+    found = exposure.segments[0].source.load(0, 1, FULL).dq[0]
+    np.testing.assert_array_equal(found, np.where(mask != 0, BAD, 0))
+
+
+def test_the_flags_of_an_extension_dq_stay_flags(tmp_path):
+    values, errors, dq = samples.frames()
+    path = tmp_path / "x.fits"
+    hdus = [fits.PrimaryHDU(), fits.ImageHDU(values, name="SCI"), fits.ImageHDU(dq, name="DQ")]
+    fits.HDUList(hdus).writeto(path)
+    for settings in (Settings(), Settings(mask_extension="DQ")):
+        found = open_exposure(path, settings).segments[0].source.load(0, 6, FULL).dq
+        np.testing.assert_array_equal(found, dq)
+
+
+def science_file(tmp_path, science):
+    _, errors, _ = samples.frames()
+    path = tmp_path / "x.fits"
+    hdus = [fits.PrimaryHDU(), *science, fits.ImageHDU(errors, name="ERR")]
+    fits.HDUList(hdus).writeto(path, overwrite=True)
+    return path
+
+
+TABLE = fits.BinTableHDU.from_columns([fits.Column("a", "D", array=[1.0, 2.0])], name="SCI")
+
+
+@pytest.mark.parametrize(
+    ("science", "words"),
+    [
+        ([], "x.fits: no image found beside ERR in 2 HDUs"),
+        ([fits.ImageHDU(name="SCI")], r"SCI without an image \(image\) found beside ERR"),
+        ([TABLE], r"SCI without an image \(table\) found beside ERR"),
+    ],
+)
+def test_errors_are_not_taken_for_the_image(science, words, tmp_path):
+    # used to be measured as if they were the image
+    with pytest.raises(ValueError, match=words):
+        open_exposure(science_file(tmp_path, science))
+    exposure = open_exposure(tmp_path / "x.fits", Settings(extension="ERR"))
+    assert exposure.n_int == 6  # where it is asked for
+
+
+@pytest.mark.parametrize("card", [b"END\0", b"E\0D ", b"\0ND ", b"END\xff"])
+def test_a_damaged_end_card(card, tmp_path):
+    # used to read on to the next END, and ERR as SCI with its shape
+    values, errors, _ = samples.frames()
+    path = science_file(tmp_path, [fits.ImageHDU(values, name="SCI")])
+    content = bytearray(path.read_bytes())
+    second = content.index(b"XTENSION=")
+    end = content.index(b"END ".ljust(80), second)
+    content[end : end + 4] = card
+    path.write_bytes(content)
+    if card.startswith(b"END"):  # as astropy reads it
+        found = open_exposure(path).segments[0].source.load(0, 6, FULL)
+        np.testing.assert_array_equal(found.values, values)
+        np.testing.assert_array_equal(found.errors, errors)
+    else:
+        with pytest.raises(ValueError, match="x.fits: no image found in 1 HDUs.*is damaged"):
+            open_exposure(path)
+
+
+def with_errors(tmp_path, n=24):
+    errors = samples.frames()[1][0]
+    return [
+        samples.write_plain(tmp_path, f"f{k:02d}.fits", errors=errors * (k + 1), MJD_OBS=60000 + k)
+        for k in range(n)
+    ]
+
+
+def test_one_file_without_errors_does_not_take_those_of_all(tmp_path, caplog):
+    # used to leave the whole exposure without errors
+    names = with_errors(tmp_path)
+    samples.write_plain(tmp_path, "f07.fits", MJD_OBS=60007)
+    exposure = open_exposure(names)
+    assert exposure.has_errors
+    assert "f07.fits: no standard errors; those of the nearest input were taken" in caplog.text
+    own = samples.frames()[1][0]
+    whole = exposure.segments[0].source.load(0, 24, FULL)
+    assert np.isfinite(whole.values).all()
+    for start, stop in ((0, 24), (7, 8), (5, 9)):
+        found = exposure.segments[0].source.load(start, stop, FULL)
+        expected = [own * (k + 1) if k != 7 else own * 7 for k in range(start, stop)]
+        np.testing.assert_array_equal(found.errors, np.array(expected))
+        np.testing.assert_array_equal(found.values, samples.frames()[0][[0] * (stop - start)])
+
+
+def test_errors_of_few_files_are_not_used(tmp_path, caplog):
+    names = with_errors(tmp_path, 5)
+    for k in range(3):
+        samples.write_plain(tmp_path, f"f{k:02d}.fits", MJD_OBS=60000 + k)
+    exposure = open_exposure(names)
+    assert not exposure.has_errors
+    assert "f00.fits and 2 more: no standard errors; those of the other inputs" in caplog.text
+
+
+def test_a_file_of_tables_in_a_folder_is_left_out(tmp_path, caplog):
+    # used to become a row of NaN
+    names = [samples.write_plain(tmp_path, f"f{k}.fits", MJD_OBS=60000 + k) for k in range(3)]
+    TABLE.writeto(tmp_path / "catalog.fits")
+    for source in (tmp_path, str(tmp_path / "*.fits")):
+        exposure = open_exposure(source)
+        assert exposure.filenames == ("f0.fits", "f1.fits", "f2.fits")
+        assert not (exposure.times.flags & Flag.UNREADABLE).any()
+    assert "catalog.fits: a file of another kind, no image; left out" in caplog.text
+    with pytest.raises(ValueError, match="catalog.fits: tables and no image found"):
+        open_exposure([*names, tmp_path / "catalog.fits"])
+
+
+def test_a_compressed_cube_leaks_no_descriptor(tmp_path):
+    # used to leave one open for each file, until a run of a thousand failed
+    folder = Path("/proc/self/fd")
+    if not folder.is_dir():
+        pytest.skip("no /proc: open descriptors cannot be counted")
+    plain = samples.write_plain(tmp_path, "cube.fits", image=samples.frames()[0])
+    path = tmp_path / "cube.fits.gz"
+    path.write_bytes(gzip.compress(plain.read_bytes()))
+    before = len(list(folder.iterdir()))
+    for _ in range(5):
+        exposure = open_exposure(path)
+        assert exposure.segments[0].source.load(0, 1, FULL).values.shape == (1, 12, 10)
+        del exposure
+    gc.collect()
+    assert len(list(folder.iterdir())) <= before
+
+
+@pytest.mark.parametrize("ending", ["txt", "dat", "csv", "lst", "list"])
+def test_listings_and_patterns_inside_a_list(ending, tmp_path, monkeypatch):
+    # used to be read as images, but for .txt and .lst, and patterns in a listing as names
+    for k in range(4):
+        samples.write_plain(tmp_path, f"f{k}.fits", MJD_OBS=60000 + k)
+    listing = tmp_path / f"names.{ending}"
+    listing.write_text("f1.fits\nf[23].fits\n")
+    everything = tuple(f"f{k}.fits" for k in range(4))
+    assert open_exposure([tmp_path / "f0.fits", listing]).filenames == everything
+    (tmp_path / f"outer.{ending}").write_text(f"f0.fits\n{listing.name}\n")
+    assert open_exposure(tmp_path / f"outer.{ending}").filenames == everything
+    listing.write_text(f"f0.fits\n{listing.name}\n")
+    with pytest.raises(ValueError, match="a listing that names itself"):
+        open_exposure(listing)
+    listing.write_text("f0.fits\ng*.fits\n")
+    with pytest.raises(FileNotFoundError, match=r"g\*.fits: no file matches"):
+        open_exposure(listing)
+
+
+def test_an_empty_name_in_a_list(tmp_path, monkeypatch):
+    # used to be read as the working folder
+    monkeypatch.chdir(tmp_path)
+    samples.write_plain(tmp_path)
+    with pytest.raises(ValueError, match="an empty name"):
+        open_exposure(["frame_1.fits", ""])

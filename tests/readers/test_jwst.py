@@ -15,7 +15,7 @@ from tso_level3.readers.open import open_exposure
 BOX = Box(2, 3, 7, 6)
 
 
-def check(exposure, seeds=(1,)):
+def assert_exposure(exposure, seeds=(1,)):
     """The frames are those that were written, box by box, and their variances too."""
     assert len(exposure.segments) == len(seeds)
     for segment, seed in zip(exposure.segments, seeds):
@@ -57,8 +57,8 @@ def segments(tmp_path):
 def test_file(tmp_path):
     path = samples.write_cube(tmp_path)
     exposure = open_exposure(path, Settings(checksum=True))
-    check(exposure)
-    check(open_exposure(str(path)))
+    assert_exposure(exposure)
+    assert_exposure(open_exposure(str(path)))
     (record,) = exposure.inputs
     assert record["name"] == path.name and record["size"] == path.stat().st_size
     assert len(record["sha256"]) == 64 and record["frames"] == [1, 6]
@@ -71,7 +71,7 @@ def test_open_model_is_neither_changed_nor_copied():
         before = copy.deepcopy(model.meta.instance)
         arrays = {k: model[k].copy() for k in ("data", "err", "dq", "int_times")}
         exposure = open_exposure(model, Settings(gain=2.0))
-        check(exposure)
+        assert_exposure(exposure)
         assert exposure.filenames is None
         pixels = exposure.segments[0].source.load(0, 6, Box(0, 0, 10, 12))
         assert np.shares_memory(pixels.values, model.data)
@@ -114,7 +114,7 @@ def test_segments(kind, segments, tmp_path, monkeypatch):
         "folder": tmp_path,
     }[kind]
     exposure = open_exposure(source)
-    check(exposure, seeds=(1, 2))
+    assert_exposure(exposure, seeds=(1, 2))
     assert exposure.segment.tolist() == [1] * 6 + [2] * 6
     assert [record["frames"] for record in exposure.inputs] == [[1, 6], [7, 12]]
     assert [segment.first_integration for segment in exposure.segments] == [1, 7]
@@ -129,23 +129,42 @@ def test_open_models(kind):
     for model in models:
         model.meta.asn.exptype = "science"
     if kind == "list":
-        check(open_exposure(models), seeds=(1, 2))
+        assert_exposure(open_exposure(models), seeds=(1, 2))
     elif kind == "container":
-        check(open_exposure(ModelContainer(models)), seeds=(1, 2))
+        assert_exposure(open_exposure(ModelContainer(models)), seeds=(1, 2))
     else:
         library = ModelLibrary(models)
         if kind == "library":
-            check(open_exposure(library), seeds=(1, 2))
+            assert_exposure(open_exposure(library), seeds=(1, 2))
         with library:
-            check(open_exposure(library), seeds=(1, 2))
+            assert_exposure(open_exposure(library), seeds=(1, 2))
             model = library.borrow(0)  # all were given back
             library.shelve(model, 0, modify=False)
+
+
+@pytest.mark.parametrize("word", ["SCIENCE", "Science", " science ", None])
+def test_letter_case_of_exptype(word, segments, tmp_path):
+    members = [{"expname": path.name, "exptype": word} for path in segments]
+    members.append({"expname": "other.fits", "exptype": "BACKGROUND"})
+    path = tmp_path / "asn.json"
+    path.write_text(json.dumps({"products": [{"name": "x", "members": members}]}))
+    assert open_exposure(path).n_int == 12
+
+
+@pytest.mark.parametrize("products", [[], [{}], [{"members": []}], None, {}, [None]])
+def test_an_association_of_nothing(products, tmp_path):
+    # used to be an IndexError
+    path = tmp_path / "asn.json"
+    path.write_text(json.dumps({"products": products}))
+    for source in (path, {"products": products}):
+        with pytest.raises(ValueError, match="association"):
+            open_exposure(source)
 
 
 def test_association_of_open_models():
     models = [samples.cube_model(first=7, segment=2, seed=2), samples.cube_model(segment=1)]
     members = [{"expname": model, "exptype": "science"} for model in models]
-    check(open_exposure({"products": [{"members": members}]}), seeds=(1, 2))
+    assert_exposure(open_exposure({"products": [{"members": members}]}), seeds=(1, 2))
 
 
 def test_asdf(tmp_path):
@@ -153,7 +172,7 @@ def test_asdf(tmp_path):
     with samples.cube_model() as model:
         model.save(path)
     exposure = open_exposure(path)
-    check(exposure)
+    assert_exposure(exposure)
     source = pickle.loads(pickle.dumps(exposure.segments[0].source))
     np.testing.assert_array_equal(
         source.load(2, 3, BOX).values[0], samples.frames()[0][2, 3:9, 2:9]
@@ -264,7 +283,7 @@ def test_lost_asdf_extension(tmp_path):
     with fits.open(path) as hdus:
         kept = fits.HDUList([hdu for hdu in hdus if hdu.name != "ASDF"])
         kept.writeto(tmp_path / "x_calints.fits", output_verify="ignore")
-    check(open_exposure(tmp_path / "x_calints.fits"))
+    assert_exposure(open_exposure(tmp_path / "x_calints.fits"))
 
 
 def test_sky_position(tmp_path):

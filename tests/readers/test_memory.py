@@ -4,10 +4,13 @@ from astropy import units as u
 from astropy.nddata import CCDData, InverseVariance, NDData, StdDevUncertainty, VarianceUncertainty
 from astropy.time import Time
 
+import tso_level3
 from tests.readers import samples
 from tso_level3.config.settings import Settings
+from tso_level3.core.measure import marked
 from tso_level3.datatypes import Box
-from tso_level3.flags import Flag
+from tso_level3.flags import Flag, dq_mask
+from tso_level3.readers.arrays import BAD
 from tso_level3.readers.open import open_exposure
 
 BOX = Box(2, 3, 7, 6)
@@ -54,7 +57,39 @@ def test_masks(dtype):
     mask[4, 5] = 1
     dq = load(open_exposure(samples.frames()[0], mask=mask)).dq
     assert dq.dtype == np.uint32
-    assert np.argwhere(dq[0]).tolist() == [[1, 3]] and (dq[:, 1, 3] == 1).all()
+    assert np.argwhere(dq[0]).tolist() == [[1, 3]]
+    assert (dq[:, 1, 3] == (BAD if dtype == "?" else 1)).all()
+
+
+@pytest.mark.parametrize("bits", [("SATURATED",), ("HOT", "4"), ("strict",)])
+def test_a_boolean_mask_counts_whatever_the_bits(bits):
+    # used to be bit 0 alone, which is ignored where dq_bits lacks DO_NOT_USE
+    mask = np.zeros(samples.SHAPE, bool)
+    mask[:, 4, 5] = True
+    given = {"mask": mask}, {"mask": None}
+    sources = samples.frames()[0], np.ma.array(samples.frames()[0], mask=mask)
+    for source, more in zip(sources, given):
+        marks = marked(load(open_exposure(source, **more)), dq_mask(bits))
+        assert np.argwhere(marks[0]).tolist() == [[1, 3]]
+
+
+def test_a_mask_counts_in_the_light_curve():
+    # used to be ignored where dq_bits lacks DO_NOT_USE: a transit of 1 % came out as 3 %
+    rng = np.random.default_rng(5)
+    rows, columns = np.mgrid[:41, :41]
+    star = 2e4 * np.exp(-0.5 * ((columns - 20.2) ** 2 + (rows - 19.7) ** 2) / 2.25)
+    inside = (np.arange(40) >= 14) & (np.arange(40) < 26)
+    frames = 100.0 + np.where(inside, 0.99, 1.0)[:, None, None] * star
+    frames += np.sqrt(frames) * rng.standard_normal(frames.shape)
+    mask = np.zeros(frames.shape, bool)
+    mask[inside, 22, 21] = True
+    frames[mask] -= 0.02 * star.sum()
+    found = tso_level3.measure(
+        frames, mask=mask, dq_bits="SATURATED", unit="electron", radius=6.0, outlier_sigma=0
+    )
+    depth = 1 - np.median(found.flux[inside]) / np.median(found.flux[~inside])
+    noise = 1.25 * 1.2 / np.sqrt(star.sum() * 12)  # of two medians, 12 and 28 frames
+    assert depth == pytest.approx(0.01, abs=4 * noise)
 
 
 def test_masked_array_and_mask_together():
@@ -153,3 +188,9 @@ def test_what_does_not_fit():
 def test_an_exposure_stays_one():
     exposure = open_exposure(samples.frames()[0])
     assert open_exposure(exposure) is exposure
+
+
+def test_a_mask_without_bits_is_told_of(caplog):
+    # used to be ignored without a word
+    open_exposure(samples.frames()[0], mask=samples.frames()[2] > 0, settings=Settings(dq_bits=()))
+    assert "dq_bits names no bit" in caplog.text

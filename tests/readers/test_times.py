@@ -43,7 +43,7 @@ def rows(first=1, count=6):
     return samples.table_of(first, count, DTYPE)
 
 
-def expect(times, first, count):
+def assert_times(times, first, count):
     utc = samples.mid_times(first, count)
     np.testing.assert_allclose(times.mjd_utc, utc, rtol=0, atol=TOLERANCE)
     return utc
@@ -51,7 +51,7 @@ def expect(times, first, count):
 
 def test_table():
     times = integration_times(rows(), header(), 6)
-    utc = expect(times, 1, 6)
+    utc = assert_times(times, 1, 6)
     np.testing.assert_allclose(times.bmjd_tdb, utc + samples.shift(utc), rtol=0, atol=TOLERANCE)
     assert times.source == "INT_TIMES"
     assert not times.flags.any() and not times.notes
@@ -61,14 +61,14 @@ def test_table():
 @pytest.mark.parametrize("table", [rows(7, 6), rows(1, 12)], ids=["segment", "exposure"])
 def test_second_segment_with_the_rows_of_segment_or_exposure(table):
     times = integration_times(table, header(first=7), 6)
-    expect(times, 7, 6)
+    assert_times(times, 7, 6)
     assert times.first == 7 and times.source == "INT_TIMES" and not times.flags.any()
 
 
 def test_no_integration_start_counts_from_the_table():
     # Used to be an empty slice upstream, where the table does not begin with 1.
     times = integration_times(rows(7, 6), header(first=7, integration_start=None), 6)
-    expect(times, 7, 6)
+    assert_times(times, 7, 6)
     assert times.first == 7
 
 
@@ -76,13 +76,13 @@ def test_numbers_that_count_from_the_segment():
     table = rows(7, 6)
     table["integration_number"] = np.arange(1, 7)
     times = integration_times(table, header(first=7), 6)
-    expect(times, 7, 6)
+    assert_times(times, 7, 6)
     assert any("in their order" in note for note in times.notes)
 
 
 def test_rows_of_another_segment_are_not_taken_for_these():
     times = integration_times(rows(1, 6), header(first=7), 6)
-    expect(times, 7, 6)  # from the header
+    assert_times(times, 7, 6)  # from the header
     assert (times.flags & Flag.TIME_FROM_HEADER).all()
     assert times.source == "EXPSTART"
 
@@ -97,7 +97,7 @@ def test_number_wraps(numbers):
     table = rows(32766, 4)
     table["integration_number"] = numbers
     times = integration_times(table, header(first=32766, total=40000), 4)
-    expect(times, 32766, 4)
+    assert_times(times, 32766, 4)
     assert not times.flags.any()
 
 
@@ -105,14 +105,14 @@ def test_number_begins_behind_the_wrap():
     table = rows(40001, 4)
     table["integration_number"] = np.arange(40001, 40005) - 65536
     times = integration_times(table, header(first=40001, total=50000), 4)
-    expect(times, 40001, 4)
+    assert_times(times, 40001, 4)
     assert not times.flags.any()
 
 
 @pytest.mark.parametrize("table", [None, rows()[:0], np.zeros(3)], ids=["no", "empty", "other"])
 def test_no_rows(table):
     times = integration_times(table, header(), 6)
-    expect(times, 1, 6)
+    assert_times(times, 1, 6)
     assert (times.flags & Flag.TIME_FROM_HEADER).all()
     assert (times.flags & Flag.NO_BARYCENTRIC_TIME).all()
     assert not (times.flags & Flag.NO_TIME).any()
@@ -142,7 +142,7 @@ def test_zero_and_nan_rows(bad):
     table = rows()
     table["int_mid_MJD_UTC"][[0, 3]] = bad
     times = integration_times(table, header(), 6)
-    expect(times, 1, 6)
+    assert_times(times, 1, 6)
     assert ((times.flags & Flag.TIME_FROM_HEADER) > 0).tolist() == [True, False, False, True, 0, 0]
 
 
@@ -150,7 +150,7 @@ def test_one_time_that_does_not_rise():
     table = rows()
     table["int_mid_MJD_UTC"][2] -= 0.5
     times = integration_times(table, header(), 6)
-    expect(times, 1, 6)
+    assert_times(times, 1, 6)
     assert (times.flags & Flag.TIME_FROM_HEADER).nonzero()[0].tolist() == [2]
     assert any("does not rise" in note for note in times.notes)
 
@@ -159,7 +159,7 @@ def test_times_that_fall():
     table = rows()
     table["int_mid_MJD_UTC"] = table["int_mid_MJD_UTC"][::-1].copy()
     times = integration_times(table, header(), 6)
-    expect(times, 1, 6)
+    assert_times(times, 1, 6)
     assert (times.flags & Flag.TIME_FROM_HEADER).all()
 
 
@@ -168,7 +168,7 @@ def test_zero_barycentric_column_stays_empty():
     for word in ("start", "mid", "end"):
         table[f"int_{word}_BJD_TDB"] = 0
     times = integration_times(table, header(), 6)
-    expect(times, 1, 6)
+    assert_times(times, 1, 6)
     assert np.isnan(times.bmjd_tdb).all()  # never the uncorrected value
     assert (times.flags == Flag.NO_BARYCENTRIC_TIME).all()
 
@@ -177,7 +177,7 @@ def test_zero_barycentric_column_from_tdb_keywords():
     table = rows()
     table["int_mid_BJD_TDB"] = 0
     times = integration_times(table, with_tdb(header()), 6)
-    utc = expect(times, 1, 6)
+    utc = assert_times(times, 1, 6)
     # Differences of times of 60000 d carry a microsecond each.
     np.testing.assert_allclose(
         times.bmjd_tdb, utc + samples.shift(utc), rtol=0, atol=5 * MICROSECOND
@@ -190,7 +190,7 @@ def test_barycentric_from_bartdelt():
     tree = header()
     tree["time"] = {"barycentric_correction": 123.0}
     times = integration_times(None, tree, 6)
-    utc = expect(times, 1, 6)
+    utc = assert_times(times, 1, 6)
     np.testing.assert_allclose(times.bmjd_tdb, utc + 123.0 / samples.DAY, rtol=0, atol=TOLERANCE)
     assert any("BARTDELT" in note for note in times.notes)
 
@@ -235,21 +235,21 @@ def test_header_of_the_segment_not_of_the_exposure():
     start = samples.START + (first - 1) * samples.CADENCE / samples.DAY
     end = start + (6 * samples.CADENCE - samples.FRAME) / samples.DAY
     tree = header(first=first, start_time=start, end_time=end)
-    expect(integration_times(None, tree, 6), first, 6)
+    assert_times(integration_times(None, tree, 6), first, 6)
 
 
 def test_cadence_from_the_length_of_the_exposure():
     tree = header(frame_time=None)
     span = 12 * samples.CADENCE / samples.DAY
     tree["exposure"]["end_time"] = samples.START + span
-    expect(integration_times(None, tree, 6), 1, 6)
+    assert_times(integration_times(None, tree, 6), 1, 6)
 
 
 def test_start_from_date_and_time():
     tree = header(start_time=None, mid_time=None, end_time=None)
     tree["observation"] = {"date": "2024-01-01", "time": "06:00:00.000"}
     times = integration_times(None, tree, 6)
-    expect(times, 1, 6)
+    assert_times(times, 1, 6)
     assert times.source == "DATE-OBS"
 
 

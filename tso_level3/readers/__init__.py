@@ -1,1 +1,1 @@
-"""The only way in: whatever holds frames becomes a `tso_level3.datatypes.Exposure`."""
+"""Readers: open files, data models and arrays as a `tso_level3.datatypes.Exposure`."""

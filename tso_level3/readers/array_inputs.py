@@ -1,4 +1,4 @@
-"""Arrays, masked arrays, quantities and ``NDData`` that the caller has in memory."""
+"""Open arrays in memory: NumPy and masked arrays, ``Quantity``, ``NDData``."""
 
 from __future__ import annotations
 
@@ -6,9 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from tso_level3.readers.arrays import NO_ERRORS, ArrayFrames, cube, known_errors, plain_masked
+from tso_level3.readers.arrays import (
+    NO_ERRORS,
+    ArrayFrames,
+    as_cube,
+    as_quality,
+    known_errors,
+    split_masked,
+)
 from tso_level3.readers.errors import InputError
-from tso_level3.readers.fits.generic import header_time
+from tso_level3.readers.header_times import header_time
 from tso_level3.readers.inputs import Part
 from tso_level3.readers.metadata import optics_of, tree_of
 from tso_level3.readers.order import labels_of
@@ -19,7 +26,7 @@ __all__ = ["array_part", "is_array", "is_nddata"]
 
 
 def is_nddata(item: Any) -> bool:
-    """Whether an object is an ``NDData``; told by what it offers, which saves a slow import."""
+    """Whether an object is an ``NDData``, by its attributes: importing the class is slow."""
     return all(hasattr(item, name) for name in ("data", "uncertainty", "mask", "unit", "meta"))
 
 
@@ -36,36 +43,37 @@ def is_array(item: Any) -> bool:
 def array_part(
     item: Any, *, place: int | None = None, errors: Any = None, mask: Any = None
 ) -> Part:
-    """Take the frames of an array; it is not copied.
+    """Open an array as frames, without a copy.
 
     Parameters
     ----------
     item : ndarray, masked array, Quantity or NDData; (n, ny, nx) or (ny, nx)
         The frames.
     place : int, optional
-        Which of a list, from 1.
+        Its number in a list, from 1.
     errors : array_like, optional
-        Standard errors that broadcast to its shape; they win over its own.
+        Standard errors that broadcast to its shape; they replace its own.
     mask : array_like, optional
-        True, or bits, where a pixel is bad; added to its own.
+        True, or quality flags, where a pixel is bad; combined with its own.
 
     Returns
     -------
     Part
-        References to the arrays.
+        The input, which refers to the array.
 
     Raises
     ------
     InputError
-        It holds no images, or errors or mask do not fit.
+        It holds no images, or errors or mask do not broadcast to its shape.
     """
     name = "array" if place is None else f"array {place}"
-    values, unit, own_mask, own_errors, header = _taken_apart(item, name)
-    data, masked = plain_masked(values)
-    frames = cube(data, name)
-    dq = _joined_masks(frames.shape, (masked, "mask"), (own_mask, "mask"), (mask, "mask"))
-    error = own_errors if errors is None else _plain_errors(errors, unit)
-    source = ArrayFrames(frames, _fitted(error, frames.shape, "errors"), dq)
+    values, unit, own_mask, own_errors, header = _unpack(item, name)
+    data, masked = split_masked(values)
+    frames = as_cube(data, name)
+    dq = _combine_masks(frames.shape, masked, own_mask, mask)
+    error = own_errors if errors is None else _errors_in(unit, errors)
+    error = None if error is None else _broadcast(error, frames.shape, "errors")
+    source = ArrayFrames(frames, error, dq)
     notes: tuple[str, ...] = ()
     if source.errors is not None and not known_errors(source, len(frames), frames.shape[1:]):
         source = source.without_errors()
@@ -89,14 +97,12 @@ def array_part(
     )
 
 
-def _taken_apart(
-    item: Any, name: str
-) -> tuple[np.ndarray, str, Any, np.ndarray | None, dict[str, Any]]:
-    """Part an object into values, unit, mask, standard errors and header."""
+def _unpack(item: Any, name: str) -> tuple[np.ndarray, str, Any, np.ndarray | None, dict[str, Any]]:
+    """Split an object into values, unit, mask, standard errors and header."""
     values, unit, mask, errors, header = item, "", None, None, {}
     if is_nddata(item):
         values, mask, header = item.data, item.mask, dict(item.meta or {})
-        errors = _standard(item.uncertainty, name)
+        errors = _standard_errors(item.uncertainty, name)
         unit = "" if item.unit is None else str(item.unit)
     elif hasattr(item, "unit") and hasattr(item, "value"):
         values, unit = item.value, str(item.unit)
@@ -109,8 +115,8 @@ def _taken_apart(
         ) from problem
 
 
-def _standard(uncertainty: Any, name: str) -> np.ndarray | None:
-    """Take standard errors from any kind of uncertainty of NDData."""
+def _standard_errors(uncertainty: Any, name: str) -> np.ndarray | None:
+    """Convert any kind of uncertainty of NDData to standard errors."""
     if uncertainty is None:
         return None
     array = np.asarray(uncertainty.array, dtype=float)
@@ -125,9 +131,10 @@ def _standard(uncertainty: Any, name: str) -> np.ndarray | None:
     raise InputError(f"{name}: uncertainty of type {kind} found, expected std, var or ivar")
 
 
-def _plain_errors(errors: Any, unit: str) -> np.ndarray:
+def _errors_in(unit: str, errors: Any) -> np.ndarray:
+    """Convert errors that were given to an array in the unit of the pixels."""
     if hasattr(errors, "uncertainty_type"):
-        errors = _standard(errors, "errors")
+        errors = _standard_errors(errors, "errors")
     if unit and hasattr(errors, "to_value"):
         try:
             errors = errors.to_value(unit)
@@ -139,9 +146,7 @@ def _plain_errors(errors: Any, unit: str) -> np.ndarray:
     return array
 
 
-def _fitted(array: Any, shape: tuple[int, ...], name: str) -> np.ndarray | None:
-    if array is None:
-        return None
+def _broadcast(array: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
     try:
         return np.broadcast_to(array, shape)
     except ValueError as problem:
@@ -150,21 +155,19 @@ def _fitted(array: Any, shape: tuple[int, ...], name: str) -> np.ndarray | None:
         ) from problem
 
 
-def _joined_masks(shape: tuple[int, ...], *masks: tuple[Any, str]) -> np.ndarray | None:
-    """Unite masks; one alone is not copied."""
+def _combine_masks(shape: tuple[int, ...], *masks: Any) -> np.ndarray | None:
+    """Combine masks; one alone is not copied."""
     out: np.ndarray | None = None
-    for given, name in masks:
+    for given in masks:
         if given is None or given is np.ma.nomask:
             continue
         array = np.asarray(given)
         if array.dtype.kind not in "biu":
-            raise InputError(f"{name}: values of type {array.dtype} found, expected true or bits")
+            raise InputError(
+                f"mask: values of type {array.dtype} found, expected booleans or integers"
+            )
         if array.ndim == 0 and not array:
             continue
-        fitted = _fitted(array, shape, name)
-        if out is None:
-            out = fitted
-            continue
-        out, fitted = (m.astype(np.uint32) for m in (out, fitted))
-        out = out | fitted
+        array = _broadcast(array, shape, "mask")
+        out = array if out is None else as_quality(out) | as_quality(array)
     return out

@@ -1,4 +1,4 @@
-"""Frames that are in memory already: arrays, and the arrays of open data models."""
+"""Serve frames from arrays in memory, and bring arrays into the types of `Pixels`."""
 
 from __future__ import annotations
 
@@ -7,28 +7,33 @@ from typing import Any
 
 import numpy as np
 
-from tso_level3.datatypes import Box, Pixels
+from tso_level3.datatypes import Box, FrameSource, Pixels
 from tso_level3.readers.errors import InputError
 
 __all__ = [
+    "BAD",
     "NO_ERRORS",
+    "VARIANCES",
     "ArrayFrames",
+    "as_cube",
     "as_float",
     "as_quality",
-    "cube",
     "known_errors",
-    "plain_masked",
+    "split_masked",
 ]
 
-#: What is said where `known_errors` finds none.
+#: Quality flags of a pixel that a mask marks: all bits, so that any choice of ``dq_bits`` has one.
+BAD = np.uint32(0xFFFFFFFF)
+#: Note for the case that `known_errors` finds none.
 NO_ERRORS = "No standard error is positive (all are zero, negative or NaN): taken as unknown."
 
-_PARTS = ("var_poisson", "var_rnoise", "var_flat")
+#: Parts of the variance in `Pixels`.
+VARIANCES = ("var_poisson", "var_rnoise", "var_flat")
 
 
 @dataclass(frozen=True, eq=False)
 class ArrayFrames:
-    """Hands out frames of arrays, without a copy where their type allows it.
+    """Frames of arrays in memory, not copied where their type allows it.
 
     Attributes
     ----------
@@ -37,11 +42,11 @@ class ArrayFrames:
     errors : ndarray, (n, ny, nx), or None
         Standard errors.
     dq : ndarray, (n, ny, nx), or None
-        Data-quality bits, or a mask that is true where a pixel is bad.
+        Quality flags, or a mask that is true where a pixel is bad.
     var_poisson, var_rnoise, var_flat : ndarray, (n, ny, nx), or None
         Parts of the variance.
     wcs : object or None
-        From pixels to the sky; it stays behind when the frames travel to another process.
+        World coordinate system, from pixels to the sky; it is not pickled.
     """
 
     values: np.ndarray
@@ -56,9 +61,9 @@ class ArrayFrames:
         return {**self.__dict__, "wcs": None}
 
     def load(self, start: int, stop: int, box: Box, *, variances: bool = False) -> Pixels:
-        """Take the box of the frames ``[start, stop)``; see `tso_level3.datatypes.FrameSource`."""
+        """Cut the box of the frames ``[start, stop)``; see `tso_level3.datatypes.FrameSource`."""
         cut = (slice(start, stop), *box.slices)
-        parts = _PARTS if variances else ()
+        parts = VARIANCES if variances else ()
         return Pixels(
             values=as_float(self.values[cut]),
             errors=None if self.errors is None else as_float(self.errors[cut]),
@@ -71,21 +76,18 @@ class ArrayFrames:
         )
 
     def part(self, start: int, stop: int) -> ArrayFrames:
-        """Give the frames ``[start, stop)`` alone, to be sent: views, not copies."""
-        names = ("values", "errors", "dq", *_PARTS)
-        arrays = {name: getattr(self, name) for name in names}
-        return replace(
-            self,
-            **{name: None if item is None else item[start:stop] for name, item in arrays.items()},
-        )
+        """Return the frames ``[start, stop)`` alone, to be pickled; views, not copies."""
+        given = {name: getattr(self, name) for name in ("errors", "dq", *VARIANCES)}
+        cut = {name: item[start:stop] for name, item in given.items() if item is not None}
+        return replace(self, values=self.values[start:stop], **cut)
 
     def without_errors(self) -> ArrayFrames:
-        """Give the same frames with no errors known."""
+        """Return the same frames without standard errors."""
         return replace(self, errors=None)
 
 
 def as_float(array: np.ndarray) -> np.ndarray:
-    """Give native float32 or float64, as wide as the values need; no copy where they are.
+    """Convert to native float32 or float64, as the values need; no copy where they are that.
 
     Parameters
     ----------
@@ -95,7 +97,7 @@ def as_float(array: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray
-        The same shape.
+        The values in the same shape.
     """
     if array.dtype.kind == "f":
         return np.asarray(array, dtype=np.float64 if array.dtype.itemsize > 4 else np.float32)
@@ -103,28 +105,28 @@ def as_float(array: np.ndarray) -> np.ndarray:
 
 
 def as_quality(array: np.ndarray) -> np.ndarray:
-    """Give uint32 bits; what is true in a mask becomes bit 0."""
+    """Convert quality flags or a mask to uint32; where a mask is true, all bits are set."""
     if array.dtype == np.uint32 and array.dtype.isnative:
         return array
     if array.dtype.kind in "iu":
         return array.astype(np.uint32)
-    return (array != 0).astype(np.uint32)
+    return np.where(array != 0, BAD, np.uint32(0))
 
 
-def cube(array: Any, name: str) -> np.ndarray:
-    """See that an array holds images, and give it as a cube.
+def as_cube(array: Any, name: str) -> np.ndarray:
+    """Check that an array holds images, and return it as a cube.
 
     Parameters
     ----------
     array : array_like, (n, ny, nx) or (ny, nx)
         Images.
     name : str
-        What an error calls it.
+        Name of the array in error messages.
 
     Returns
     -------
     ndarray, (n, ny, nx)
-        A view.
+        A view of it.
 
     Raises
     ------
@@ -143,33 +145,33 @@ def cube(array: Any, name: str) -> np.ndarray:
     return out if out.ndim == 3 else out[np.newaxis]
 
 
-def plain_masked(array: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Part a masked array into its data and its mask (None where nothing is masked)."""
+def split_masked(array: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Split a masked array into data and mask; the mask is None where nothing is masked."""
     if isinstance(array, np.ma.MaskedArray):
         mask = None if array.mask is np.ma.nomask else np.asarray(array.mask)
         return np.asarray(array.data), mask
     return np.asarray(array), None
 
 
-def known_errors(source: Any, n_frames: int, shape: tuple[int, int]) -> bool:
-    """Tell whether the errors of frames are more than a default of zeros.
+def known_errors(source: FrameSource, n_frames: int, shape: tuple[int, int]) -> bool:
+    """Whether the standard errors of frames are known, rather than zero everywhere.
 
-    The first, middle and last frames are looked at: an error array that nothing was written to is
-    zero in all of them.
+    Only the first, middle and last frames are read: an error array that was never written is zero
+    in all of them.
 
     Parameters
     ----------
     source : FrameSource
-        Frames.
+        The frames.
     n_frames : int
-        Their number.
+        Number of frames.
     shape : (int, int)
         (ny, nx).
 
     Returns
     -------
     bool
-        Whether any standard error is positive.
+        True where any standard error is positive.
     """
     box = Box(0, 0, shape[1], shape[0])
     for frame in sorted({0, n_frames // 2, n_frames - 1}):

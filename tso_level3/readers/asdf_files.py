@@ -1,4 +1,4 @@
-"""Data models that were saved as ASDF files."""
+"""Open data models that were saved as ASDF files."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ __all__ = ["AsdfFrames", "asdf_part", "open_asdf"]
 
 
 class AsdfFrames:
-    """Hands out frames of an ASDF file, mapped when they are first wanted.
+    """Frames of an ASDF file, which is memory-mapped at the first load.
 
     Parameters
     ----------
     path : str
         The file.
-    keys : dict
-        What is there: names as in `Pixels` to names in the file.
+    keys : mapping
+        Names of arrays in `Pixels`, to names in the file.
     """
 
     def __init__(self, path: str, keys: Mapping[str, str]) -> None:
@@ -66,7 +66,7 @@ class AsdfFrames:
 
 @contextmanager
 def open_asdf(path: Path) -> Iterator[Any]:
-    """Open an ASDF file, and close it whatever is wrong with it."""
+    """Open an ASDF file, and close it also where it is damaged."""
     import asdf
 
     with path.open("rb") as stream, asdf.open(stream, lazy_tree=True, memmap=True) as file:
@@ -81,17 +81,17 @@ def asdf_part(path: Path, settings: Settings) -> Part:
     path : Path
         The file.
     settings : Settings
-        ``checksum`` counts.
+        ``checksum`` is used.
 
     Returns
     -------
     Part
-        What it holds.
+        The input.
 
     Raises
     ------
     InputError
-        It cannot be read or holds no images.
+        The file cannot be read or holds no images.
     """
     check_file(path)
     record = describe_file(path, checksum=settings.checksum)

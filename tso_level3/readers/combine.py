@@ -1,4 +1,4 @@
-"""From the parts to the exposure: same kind, order of time, no overlap, one unit."""
+"""Combine inputs into one exposure: checks of their kind, order in time, unit, times, errors."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ import numpy as np
 
 from tso_level3.config.settings import Settings
 from tso_level3.datatypes import Exposure, Segment, Times
-from tso_level3.flags import Flag
-from tso_level3.readers.concat import JoinedFrames, UnreadableFrames
+from tso_level3.flags import Flag, dq_mask
+from tso_level3.readers.concat import BorrowedErrors, JoinedFrames, UnreadableFrames
 from tso_level3.readers.errors import InputError
 from tso_level3.readers.inputs import Part
 from tso_level3.readers.metadata import number
 from tso_level3.readers.order import check_same, gaps, ordered
-from tso_level3.readers.times import doubts, given_times, unknown_times
+from tso_level3.readers.times import given_times, notes_on, unknown_times
 from tso_level3.readers.units import Conversion, conversion, gain_of, given_unit
 
-__all__ = ["stitch", "unreadable_part"]
+__all__ = ["combine", "unreadable_part"]
 
 log = logging.getLogger(__name__)
 
 
 def unreadable_part(path: Path, problem: str) -> Part:
-    """Stand in for a file that cannot be read: one frame of NaN."""
+    """Make an input of one frame of NaN for a file that cannot be read."""
     times = unknown_times(1)
     flags = times.flags | np.uint32(Flag.UNREADABLE)
     return Part(
@@ -45,14 +45,14 @@ def unreadable_part(path: Path, problem: str) -> Part:
     )
 
 
-def stitch(
+def combine(
     parts: Sequence[Part],
     settings: Settings,
     *,
     gain: Any = None,
     times: Any = None,
 ) -> Exposure:
-    """Join inputs to one exposure.
+    """Combine inputs into one exposure.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def stitch(
     settings : Settings
         ``gain``, ``unit``, ``where`` and ``unreadable`` count.
     gain : float, str, path, GainModel or None
-        Electrons a DN, for DN/s, where the settings have none.
+        Electrons per DN, for DN/s, where the settings have none.
     times : array_like or astropy.time.Time, optional
         Times of all frames, in the order given.
 
@@ -75,20 +75,17 @@ def stitch(
     InputError
         Inputs differ in shape, unit, filter or detector, overlap, or none can be read.
     """
-    parts, silent = _prepared(parts, settings)
+    parts, silent = _checked(parts, settings)
     if times is None:
         parts = ordered(parts)
     good = [part for part in parts if not part.problem]
     first = good[0]
     scales = _conversions(parts, good, settings, gain)
-    has_errors = all(part.has_errors for part in good)
+    parts, has_errors, unknown = _with_errors(parts)
     exposure_times = _times(parts, times)
-    notes = [*_gathered(parts), *silent, *gaps(good), scales[0].note, *exposure_times.notes]
-    if not has_errors and any(part.has_errors for part in good):
-        without = next(part.name for part in good if not part.has_errors)
-        notes.append(f"{without} has no standard errors; those of the other inputs were left.")
-    if settings.dq_bits != Settings().dq_bits and not any(part.has_dq for part in good):
-        notes.append("dq_bits is not used: no data quality and no mask is known.")
+    notes = [*_input_notes(parts), *silent, *gaps(good), scales[0].note, *exposure_times.notes]
+    notes += unknown
+    notes.append(_unused_flags(settings, any(part.has_dq for part in good)))
     notes = [note for note in notes if note]
     for note in notes:
         log.warning("%s", note)
@@ -110,8 +107,8 @@ def stitch(
     )
 
 
-def _prepared(parts: Sequence[Part], settings: Settings) -> tuple[list[Part], list[str]]:
-    """See that there is something to join, and that it is of one kind."""
+def _checked(parts: Sequence[Part], settings: Settings) -> tuple[list[Part], list[str]]:
+    """Check that something can be read, and that the inputs are of one kind."""
     good = [part for part in parts if not part.problem]
     if not good:
         more = "" if len(parts) == 1 else f" (the first of {len(parts)} inputs, all unreadable)"
@@ -122,6 +119,37 @@ def _prepared(parts: Sequence[Part], settings: Settings) -> tuple[list[Part], li
     notes = check_same([part for part in parts if not part.problem], settings.where or ())
     shape = good[0].shape
     return [replace(part, shape=shape) if part.problem else part for part in parts], notes
+
+
+def _unused_flags(settings: Settings, has_dq: bool) -> str:
+    if not has_dq and settings.dq_bits != Settings().dq_bits:
+        return "dq_bits is not used: no data quality and no mask is known."
+    if has_dq and not dq_mask(settings.dq_bits):
+        return "dq_bits names no bit: data quality and masks are not used."
+    return ""
+
+
+def _with_errors(parts: Sequence[Part]) -> tuple[list[Part], bool, list[str]]:
+    """Settle whether the exposure has standard errors.
+
+    Where most frames have them, the others take those of the nearest frame that has: the noise is
+    that of the whole exposure, and one incomplete file is no reason to forget it.
+    """
+    good = [k for k, part in enumerate(parts) if not part.problem]
+    stated = [k for k in good if parts[k].has_errors]
+    lacking = [k for k in good if not parts[k].has_errors]
+    out = list(parts)
+    if not stated or not lacking:
+        return out, not lacking, []
+    names = parts[lacking[0]].name + (f" and {len(lacking) - 1} more" if lacking[1:] else "")
+    count = [sum(parts[k].n_frames for k in group) for group in (stated, lacking)]
+    if count[0] <= count[1]:
+        return out, False, [f"{names}: no standard errors; those of the other inputs are not used."]
+    for k in lacking:
+        donor = parts[min(stated, key=lambda other: abs(other - k))]
+        source = BorrowedErrors(parts[k].source, donor.source)
+        out[k] = replace(parts[k], source=source, has_errors=True)
+    return out, True, [f"{names}: no standard errors; those of the nearest input were taken."]
 
 
 def _in_unit(part: Part, unit: str) -> Part:
@@ -137,10 +165,10 @@ def _conversions(
     settings: Settings,
     gain: Any,
 ) -> list[Conversion]:
-    """Find each part's factor to the exposure's unit; those that cannot be read have none."""
+    """Find the factor of each input to the unit of the exposure."""
     own = settings.gain is not None or good[0].unit != "DN/s"
     gain = gain_of(settings.gain if own else gain, good[0].tree, good[0].shape)
-    found: dict[tuple, Conversion] = {}
+    found: dict[str, Conversion] = {}
     out = []
     for part in parts:
         source = good[0] if part.problem else part
@@ -167,7 +195,7 @@ def _conversions(
 def _segments(
     parts: Sequence[Part], scales: Sequence[Conversion], has_errors: bool, settings: Settings
 ) -> tuple[Segment, ...]:
-    """One segment a cube; images that follow each other share one."""
+    """Make one segment per cube, and one for images that follow each other."""
     out: list[Segment] = []
     run: list[Part] = []
     start = 1
@@ -175,11 +203,12 @@ def _segments(
         if part.single:
             run.append(part)
             following = parts[place + 1] if place + 1 < len(parts) else None
-            if following is not None and following.single:
-                if scales[place + 1] is scales[place]:
-                    continue
+            if following and following.single and scales[place + 1] is scales[place]:
+                continue
             out.append(
-                _joined(run, scales[place], has_errors, settings, start, alone=len(parts) == 1)
+                _image_segment(
+                    run, scales[place], has_errors, settings, start, alone=len(parts) == 1
+                )
             )
             start, run = start + len(run), []
             continue
@@ -189,7 +218,7 @@ def _segments(
     return tuple(out)
 
 
-def _joined(
+def _image_segment(
     run: Sequence[Part],
     scale: Conversion,
     has_errors: bool,
@@ -212,9 +241,11 @@ def _joined(
 
 
 def _numbers(parts: Sequence[Part]) -> tuple[np.ndarray, np.ndarray]:
-    """Number of each integration in its exposure, and of its input, from 1."""
+    """Number the integrations in their exposures, and their inputs, from 1."""
     firsts = [part.times.first for part in parts if part.single]
-    counted = None not in firsts and all(a < b for a, b in zip(firsts[:-1], firsts[1:]))
+    numbers = [first for first in firsts if first is not None]
+    rising = all(a < b for a, b in zip(numbers[:-1], numbers[1:]))
+    counted = rising and len(numbers) == len(firsts)
     integration, index, start = [], [], 1
     for place, part in enumerate(parts, 1):
         known = part.times.first if not part.single or counted else None
@@ -245,21 +276,21 @@ def _times(parts: Sequence[Part], given: Any) -> Times:
     tdb = np.concatenate([part.times.bmjd_tdb for part in parts])
     flags = np.concatenate([part.times.flags for part in parts])
     sources = list(dict.fromkeys(part.times.source for part in parts if not part.problem))
-    notes = _counted([note for part in parts for note in part.times.notes])
-    notes += doubts(utc if np.isfinite(utc).any() else tdb)
+    notes = _merged([note for part in parts for note in part.times.notes])
+    notes += notes_on(utc if np.isfinite(utc).any() else tdb)
     return Times(utc, tdb, "; ".join(sources), flags, tuple(notes), exposure_time)
 
 
-def _counted(notes: Sequence[str]) -> list[str]:
-    """Say once what is true of several inputs."""
+def _merged(notes: Sequence[str]) -> list[str]:
+    """Merge the notes that several inputs share."""
     return [
         note if count == 1 else f"{note[:-1]} ({count} inputs)."
         for note, count in Counter(notes).items()
     ]
 
 
-def _gathered(parts: Sequence[Part]) -> list[str]:
-    notes = _counted([note for part in parts for note in part.notes])
+def _input_notes(parts: Sequence[Part]) -> list[str]:
+    notes = _merged([note for part in parts for note in part.notes])
     lost = [part for part in parts if part.problem]
     if lost:
         others = [part.path.name if part.path else part.name for part in lost[1:4]]

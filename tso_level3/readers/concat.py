@@ -1,4 +1,4 @@
-"""Many sources of one frame each, as one source; and frames that could not be read."""
+"""Sources of frames that are made of others: lists of single frames, unreadable files."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from typing import Any
 import numpy as np
 
 from tso_level3.datatypes import Box, FrameSource, Pixels
+from tso_level3.readers.arrays import BAD, VARIANCES
 from tso_level3.readers.errors import brief
 
-__all__ = ["JoinedFrames", "UnreadableFrames", "Workspace"]
+__all__ = ["BorrowedErrors", "JoinedFrames", "UnreadableFrames", "Workspace"]
 
 log = logging.getLogger(__name__)
 
-_PARTS = ("var_poisson", "var_rnoise", "var_flat")
-
 
 class Workspace:
-    """Memory that is used again and again, for each thread its own; it does not travel."""
+    """Scratch arrays that are reused, one set per thread; they are not pickled."""
 
     def __init__(self) -> None:
         self._local = threading.local()
@@ -30,16 +29,16 @@ class Workspace:
         return Workspace, ()
 
     def array(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        """Lend an array, not initialised; the same memory is lent again at the next call.
+        """Return an array that is not initialised; the next call returns the same memory.
 
         Parameters
         ----------
         name : str
-            What it is for; different names do not share memory.
+            Purpose; different names do not share memory.
         shape : tuple of int
-            Its shape.
+            Shape of the array.
         dtype : dtype
-            Its type.
+            Type of the array.
 
         Returns
         -------
@@ -48,45 +47,69 @@ class Workspace:
         """
         dtype = np.dtype(dtype)
         size = math.prod(shape) * dtype.itemsize
-        kept = self._local.__dict__.get(name)
-        if kept is None or not size <= kept.size <= 4 * size + 4096:
-            kept = np.empty(size, np.uint8)
-            self._local.__dict__[name] = kept
-        return kept[:size].view(dtype).reshape(shape)
+        buffer = self._local.__dict__.get(name)
+        if buffer is None or not size <= buffer.size <= 4 * size + 4096:
+            buffer = np.empty(size, np.uint8)
+            self._local.__dict__[name] = buffer
+        return buffer[:size].view(dtype).reshape(shape)
 
 
 @dataclass(frozen=True, eq=False)
 class UnreadableFrames:
-    """Stands for frames whose file could not be read: all pixels are NaN.
+    """Frames of NaN for a file that could not be read.
 
     Attributes
     ----------
     reason : str
-        Why, in a sentence.
+        Why it could not be read.
     """
 
     reason: str = ""
 
     def load(self, start: int, stop: int, box: Box, *, variances: bool = False) -> Pixels:
-        """Give frames of NaN; see `tso_level3.datatypes.FrameSource`."""
+        """Return frames of NaN; see `tso_level3.datatypes.FrameSource`."""
         values = np.full((stop - start, box.ny, box.nx), np.nan, np.float32)
-        return Pixels(values, None, np.ones(values.shape, np.uint32))
+        return Pixels(values, None, np.full(values.shape, BAD))
+
+
+@dataclass(frozen=True, eq=False)
+class BorrowedErrors:
+    """Frames without standard errors, with those of a frame of another source.
+
+    Attributes
+    ----------
+    source, donor : FrameSource
+        Where the pixels, and the errors, come from.
+    """
+
+    source: FrameSource
+    donor: FrameSource
+
+    def load(self, start: int, stop: int, box: Box, *, variances: bool = False) -> Pixels:
+        """Read the box of the frames ``[start, stop)``; see `tso_level3.datatypes.FrameSource`."""
+        errors = self.donor.load(0, 1, box).errors
+        # A copy: both sources may read into the same memory.
+        errors = None if errors is None else errors.copy()
+        pixels = self.source.load(start, stop, box, variances=variances)
+        if errors is not None:
+            errors = np.broadcast_to(errors, pixels.values.shape)
+        return replace(pixels, errors=errors)
 
 
 @dataclass(frozen=True, eq=False)
 class JoinedFrames:
-    """Hands out the frames of many sources of one frame each.
+    """The frames of many sources of one frame each.
 
     Attributes
     ----------
     sources : tuple of FrameSource
         One for each frame.
     errors, dq : bool
-        Whether standard errors, and data quality, are known for all, and for any, of the frames.
+        Whether standard errors are known for all frames, and quality flags for any.
     tolerant : bool
         Whether a file that turns out to be unreadable becomes a frame of NaN.
     names : tuple of str
-        What the log calls the frames.
+        Names of the frames in the log.
     """
 
     sources: tuple[FrameSource, ...]
@@ -102,32 +125,35 @@ class JoinedFrames:
         out: dict[str, np.ndarray] = {}
         for place, source in enumerate(self.sources[start:stop]):
             pixels = self._one(source, start + place, box, variances)
-            for name, dtype, blank in self._wanted(variances):
+            for name, dtype, blank in self._requested(variances):
                 found = getattr(pixels, name)
                 if name not in out:
                     if found is None and blank is None:
                         continue
-                    out[name] = self.work.array(name, shape, _wider(dtype, found))
+                    wide = dtype if found is None else np.promote_types(dtype, found.dtype)
+                    out[name] = self.work.array(name, shape, wide)
                     if place and blank is None:
                         out[name][:place] = np.nan
                 elif found is not None and found.dtype.itemsize > out[name].dtype.itemsize:
                     out[name] = out[name].astype(found.dtype)
-                out[name][place] = found[0] if found is not None else _nothing(blank)
+                absent = np.nan if blank is None else blank
+                out[name][place] = found[0] if found is not None else absent
         return Pixels(**out)
 
     def part(self, start: int, stop: int) -> JoinedFrames:
-        """Give the frames ``[start, stop)`` alone, to be sent."""
+        """Return a source of the frames ``[start, stop)`` alone, to be pickled."""
         return replace(self, sources=self.sources[start:stop], names=self.names[start:stop])
 
-    def _wanted(self, variances: bool) -> list[tuple[str, Any, Any]]:
-        wanted = [("values", np.float32, np.nan)]
+    def _requested(self, variances: bool) -> list[tuple[str, Any, Any]]:
+        """List the arrays to be read: name, type, and what stands for a frame without it."""
+        out: list[tuple[str, Any, Any]] = [("values", np.float32, np.nan)]
         if self.errors:
-            wanted.append(("errors", np.float32, np.nan))
+            out.append(("errors", np.float32, np.nan))
         if self.dq:
-            wanted.append(("dq", np.uint32, 0))
+            out.append(("dq", np.uint32, 0))
         if variances:
-            wanted += [(part, np.float32, None) for part in _PARTS]
-        return wanted
+            out += [(part, np.float32, None) for part in VARIANCES]
+        return out
 
     def _one(self, source: FrameSource, frame: int, box: Box, variances: bool) -> Pixels:
         try:
@@ -138,11 +164,3 @@ class JoinedFrames:
             name = self.names[frame] if self.names else f"frame {frame + 1}"
             log.warning("%s cannot be read and becomes a row of NaN: %s", name, brief(problem))
             return UnreadableFrames().load(0, 1, box)
-
-
-def _wider(dtype: Any, found: np.ndarray | None) -> np.dtype:
-    return np.dtype(dtype) if found is None else np.promote_types(dtype, found.dtype)
-
-
-def _nothing(blank: Any) -> Any:
-    return np.nan if blank is None else blank

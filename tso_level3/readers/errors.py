@@ -1,4 +1,4 @@
-"""What the readers raise, and how noise of the libraries below them is kept from the user."""
+"""Errors of the readers, checks of files, and a filter for the warnings of other libraries."""
 
 from __future__ import annotations
 
@@ -12,17 +12,25 @@ from astropy.utils.exceptions import AstropyWarning
 
 from tso_level3.utils.threads import catch_warnings
 
-__all__ = ["InputError", "MissingInput", "ProductInput", "brief", "check_file", "quiet"]
+__all__ = [
+    "InputError",
+    "MissingInput",
+    "ProductInput",
+    "TablesOnly",
+    "brief",
+    "check_file",
+    "quiet",
+]
 
 log = logging.getLogger(__name__)
 
 
 class InputError(ValueError):
-    """An input that cannot be used; the message names it, what was found and expected."""
+    """An input cannot be used; the message names it, what was found and what was expected."""
 
 
 class ProductInput(InputError):
-    """A product where images are expected."""
+    """A product of this package was found where images are expected."""
 
     def __init__(self, name: object) -> None:
         super().__init__(
@@ -30,27 +38,31 @@ class ProductInput(InputError):
         )
 
 
+class TablesOnly(InputError):
+    """A file that is not damaged holds tables and no image."""
+
+
 class MissingInput(FileNotFoundError, InputError):
-    """A file that does not exist."""
+    """A file does not exist."""
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
 
 
 def brief(problem: BaseException, *, length: int = 160) -> str:
-    """Put another library's message on one line of bounded length.
+    """Shorten the message of another library to one line.
 
     Parameters
     ----------
     problem : BaseException
-        What was raised.
+        The exception.
     length : int
         Largest number of characters.
 
     Returns
     -------
     str
-        The message, or the name of the type where there is none.
+        The message, or the type of the exception where it has none.
     """
     text = " ".join(str(problem).split()) or type(problem).__name__
     text = text if len(text) <= length else text[: length - 3] + "..."
@@ -58,7 +70,7 @@ def brief(problem: BaseException, *, length: int = 160) -> str:
 
 
 def check_file(path: Path) -> None:
-    """See that a path is an ordinary file with something in it.
+    """Check that a path is a regular file that is not empty.
 
     Parameters
     ----------
@@ -68,7 +80,7 @@ def check_file(path: Path) -> None:
     Raises
     ------
     InputError
-        It is missing, a link to nowhere, a folder, a device, empty or not readable.
+        It is missing, a broken link, a folder, a device, empty or not readable.
     """
     try:
         if path.is_file():
@@ -90,7 +102,7 @@ def check_file(path: Path) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep astropy's and asdf's warnings about damaged files out of the user's terminal."""
+    """Log warnings of astropy and asdf at DEBUG; other warnings are passed on."""
     with catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield

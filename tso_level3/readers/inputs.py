@@ -1,4 +1,4 @@
-"""One input, before it is joined with others to an exposure."""
+"""The description of one input: a file, model or array, before all are combined."""
 
 from __future__ import annotations
 
@@ -12,11 +12,20 @@ from typing import Any
 import numpy as np
 
 from tso_level3.datatypes import FrameSource, Optics
+from tso_level3.flags import Flag
 from tso_level3.readers.errors import InputError, brief
 
-__all__ = ["FILE_SETTINGS", "FITS_SETTINGS", "Part", "PartTimes", "describe_file", "without"]
+__all__ = [
+    "FILE_SETTINGS",
+    "FITS_SETTINGS",
+    "Part",
+    "PartTimes",
+    "describe_file",
+    "flags_of",
+    "without",
+]
 
-#: Settings that count for FITS files alone, and for files alone.
+#: Settings that apply to FITS files alone, and to files alone.
 FITS_SETTINGS = ("extension", "plane", "error_extension", "mask_extension")
 FILE_SETTINGS = (*FITS_SETTINGS, "checksum")
 
@@ -30,7 +39,7 @@ class PartTimes:
     mjd_utc, bmjd_tdb : ndarray, (n,)
         Mid-times [d]; NaN where unknown.
     source : str
-        Where they come from; see `tso_level3.datatypes.Times`.
+        Their origin; see `tso_level3.datatypes.Times`.
     flags : ndarray, (n,), uint32
         Bits of `tso_level3.Flag`.
     first : int or None
@@ -50,17 +59,17 @@ class PartTimes:
     exposure_time: float = np.nan
 
     def of(self, plane: int) -> PartTimes:
-        """Take the times of one frame.
+        """Return the times of one frame.
 
         Parameters
         ----------
         plane : int
-            Which, from 0.
+            Number of the frame, from 0.
 
         Returns
         -------
         PartTimes
-            Those of that frame.
+            Times of that frame.
         """
         row = slice(plane, plane + 1)
         return replace(
@@ -72,32 +81,43 @@ class PartTimes:
         )
 
 
+def flags_of(utc: np.ndarray, tdb: np.ndarray, computed: np.ndarray | None = None) -> np.ndarray:
+    """Flag times that are missing, and those that were computed rather than read, (n,) uint32."""
+    flags = np.zeros(utc.size, np.uint32)
+    no_tdb = ~np.isfinite(tdb)
+    flags[no_tdb] |= int(Flag.NO_BARYCENTRIC_TIME)
+    flags[no_tdb & ~np.isfinite(utc)] |= int(Flag.NO_TIME)
+    if computed is not None:
+        flags[computed] |= int(Flag.TIME_FROM_HEADER)
+    return flags
+
+
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One file, model or array.
+    """One input: a file, model or array.
 
     Attributes
     ----------
     name : str
-        What errors call it.
+        Its name in messages.
     source : FrameSource
         Its frames.
     n_frames : int
-        How many.
+        Number of frames.
     shape : (int, int)
-        (ny, nx).
+        (ny, nx) of a frame.
     times : PartTimes
-        Their times.
+        Times of the frames.
     unit : str
         Unit of the frames as they are stored; '' where unknown.
     has_errors, has_dq : bool
-        Whether standard errors and data quality are known.
+        Whether standard errors, and quality flags or a mask, are known.
     optics : Optics
-        What took them.
+        Instrument, filter and the like.
     tree : mapping
-        Facts of the input, as a tree of metadata.
+        The metadata that the readers use, as a tree.
     meta : callable
-        Reads all its metadata, for the product.
+        Reads all metadata, for the product.
     position : (float, float) or None
         Expected x, y of the star, 0-based.
     single : bool
@@ -105,11 +125,12 @@ class Part:
     path : Path or None
         Its file.
     record : dict
-        What the product says about it.
+        Name, size and date, which the product records.
     notes : tuple of str
         What was assumed.
     labels : mapping
-        What else tells one series from another: label to keyword and value.
+        Target and the like, which are the same in all inputs of a series: label to keyword and
+        value.
     problem : str
         Why it cannot be read; '' where it can.
     """
@@ -135,7 +156,7 @@ class Part:
 
 
 def without(part: Part, settings: Any, *names: str) -> Part:
-    """Note which of the settings do not count for an input.
+    """Note which settings do not apply to an input.
 
     Parameters
     ----------
@@ -144,12 +165,12 @@ def without(part: Part, settings: Any, *names: str) -> Part:
     settings : Settings
         The parameters.
     *names : str
-        Those that its reader does not look at.
+        Names of the settings that its reader does not use.
 
     Returns
     -------
     Part
-        The same, with a note for each of them that is not the default.
+        The input, with a note that lists those of them that are not the default.
     """
     given = [f"{name}={getattr(settings, name)}" for name in names if getattr(settings, name)]
     given += ["plane=0"] if "plane" in names and settings.plane == 0 else []
@@ -161,7 +182,7 @@ def without(part: Part, settings: Any, *names: str) -> Part:
 
 
 def describe_file(path: Path, *, date: str = "", checksum: bool = False) -> dict[str, Any]:
-    """Write down what identifies a file.
+    """Record what identifies a file.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
-"""Metadata and world coordinates of files of the JWST pipeline.
+"""Read metadata and world coordinates of files of the JWST pipeline.
 
-A file is never opened as a data model, which would read all of it.
+Files are not opened as data models, which would read all of them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tso_level3.datatypes import Exposure
 from tso_level3.readers.asdf_files import open_asdf
 from tso_level3.readers.errors import InputError, brief, quiet
 from tso_level3.readers.fits.cards import value
-from tso_level3.readers.fits.scan import FitsFile, scan, table_bytes
+from tso_level3.readers.fits.scan import FitsFile, scan, table
 from tso_level3.readers.metadata import plain
 
 __all__ = ["file_metadata", "is_jwst", "sky_position"]
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 def is_jwst(file: FitsFile) -> bool:
-    """Whether a FITS file is one of the pipeline's: a science extension and its metadata."""
+    """Whether a FITS file was made by the pipeline: it has SCI, and TELESCOP or ASDF."""
     science = file.find("SCI")
     if science is None or not science.is_image:
         return False
@@ -42,7 +42,7 @@ def file_metadata(file: FitsFile, tree: Mapping[str, Any]) -> dict[str, Any]:
     file : FitsFile
         A file of the pipeline.
     tree : mapping
-        Facts of its headers, for a file whose ASDF extension is damaged or missing.
+        Metadata of its headers, for a file whose ASDF extension is damaged or missing.
 
     Returns
     -------
@@ -50,7 +50,7 @@ def file_metadata(file: FitsFile, tree: Mapping[str, Any]) -> dict[str, Any]:
         The tree below ``meta``.
     """
     try:
-        # The library below reads on without end where the sizes in a header are damaged.
+        # stdatamodels reads without end where the sizes in a header are damaged.
         if not file.whole:
             raise InputError("the file does not end where its headers say")
         from stdatamodels.jwst.datamodels.util import read_metadata
@@ -69,14 +69,14 @@ def file_metadata(file: FitsFile, tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sky_position(exposure: Exposure, x: float, y: float) -> tuple[float, float] | None:
-    """Turn a place in the frame into sky coordinates.
+    """Convert a position in the frame to sky coordinates.
 
     Parameters
     ----------
     exposure : Exposure
         From a file or model of the pipeline.
     x, y : float
-        The place, 0-based.
+        The position, 0-based.
 
     Returns
     -------
@@ -99,7 +99,7 @@ def sky_position(exposure: Exposure, x: float, y: float) -> tuple[float, float] 
 
 def _world(exposure: Exposure) -> Any:
     segment = exposure.segments[0]
-    source = segment.source
+    source = getattr(segment.source, "source", segment.source)
     source = source.sources[0] if hasattr(source, "sources") else source
     found = getattr(source, "wcs", None)
     if found is not None:
@@ -116,5 +116,8 @@ def _world(exposure: Exposure) -> Any:
     extension = file.find("ASDF")
     if extension is None:
         return None
-    with asdf.open(io.BytesIO(table_bytes(file, extension)), lazy_tree=True) as content:
+    rows = table(file, extension)
+    if rows is None:
+        return None
+    with asdf.open(io.BytesIO(rows["ASDF_METADATA"].tobytes()), lazy_tree=True) as content:
         return content.tree["meta"]["wcs"]

@@ -1,4 +1,4 @@
-"""Kernels from files: STPSF, STDPSF, grids of PSFs and plain images; and STPSF itself."""
+"""Read kernels from files (STPSF, STDPSF, grids of PSFs, plain images) or compute them by STPSF."""
 
 import importlib
 import logging
@@ -18,15 +18,15 @@ from tso_level3.psf.kernel import Kernel
 log = logging.getLogger(__name__)
 
 _PAD = 2
-# Pixels around the star in which an image is compared with the computed one.
-_LOOKED_AT = 5.0
+# Pixels around the star in which an image is compared with the computed kernel.
+_COMPARED = 5.0
 
 
 @dataclass(frozen=True)
 class _Samples:
-    """What a file holds, in one form.
+    """Image of a file with its sampling.
 
-    ``image`` is (my, mx); ``box`` says whether the pixel has still to be applied.
+    ``image`` is (my, mx); ``box`` is whether it has still to be integrated over the pixels.
     """
 
     image: np.ndarray
@@ -89,7 +89,7 @@ def load_kernel(
 
 
 def _read(path: Path) -> fits.HDUList:
-    """Everything in a file, in memory."""
+    """Read all HDUs of a file into memory."""
     if not path.exists():
         raise ValueError(
             f"kernel: {path} found, expected auto, gaussian, jwst, empirical, stpsf or a file"
@@ -98,7 +98,7 @@ def _read(path: Path) -> fits.HDUList:
         with fits.open(path, memmap=False) as opened:
             return fits.HDUList([hdu.copy() for hdu in opened])
     except (OSError, TypeError, KeyError, ValueError, EOFError) as error:
-        # a file cut off fails in one of several ways, according to where
+        # the exception depends on where a file is cut off
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"kernel file {path} cannot be read as FITS: {reason}") from error
 
@@ -160,7 +160,7 @@ def _stdpsf_places(header: fits.Header) -> np.ndarray:
 
 def _grid_places(header: fits.Header, path: Path) -> np.ndarray:
     """(n, 2) x, y of the PSFs of a grid file; the header's pairs are (y, x)."""
-    places = []
+    places: list[tuple[float, float]] = []
     while (text := header.get(f"DET_YX{len(places)}")) is not None:
         try:
             y, x = (float(part) for part in str(text).strip("()[] ").split(","))
@@ -178,7 +178,7 @@ def _from_grid(
     position: tuple[float, float] | None,
     path: Path,
 ) -> np.ndarray:
-    """The PSF nearest to a position, of a stack of them."""
+    """Select the PSF nearest to a position from a stack of them."""
     stack = np.asarray(data, dtype=np.float64)
     stack = stack.reshape(-1, *stack.shape[-2:])
     if len(stack) != len(places):
@@ -191,7 +191,7 @@ def _from_grid(
 
 
 def _check(samples: _Samples, name: str, data: dict, pixel_scale: float | None) -> None:
-    """Compare a file's header with the data's."""
+    """Compare the header of a file with the data."""
     bad = int(np.count_nonzero(~np.isfinite(samples.image)))
     if bad:
         raise ValueError(
@@ -202,17 +202,22 @@ def _check(samples: _Samples, name: str, data: dict, pixel_scale: float | None) 
     ours = str(data["instrument"] or "").strip().upper()
     if theirs and ours and theirs != ours:
         raise ValueError(f"kernel file {name} was made for {theirs}; expected {ours}")
-    lamp = _optics(ours or theirs, header.get("FILTER"), header.get("PUPIL"))
-    wanted = _optics(ours or theirs, data["filter"], data["pupil"])
-    if lamp[0] and wanted[0] and lamp != wanted:
+    made_for = _optics(ours or theirs, header.get("FILTER"), header.get("PUPIL"))
+    expected = _optics(ours or theirs, data["filter"], data["pupil"])
+    if made_for[0] and expected[0] and made_for != expected:
         raise ValueError(
-            f"kernel file {name} was made for {' with '.join(_names(lamp))}; "
-            f"expected {' with '.join(_names(wanted))}"
+            f"kernel file {name} was made for {' with '.join(_names(made_for))}; "
+            f"expected {' with '.join(_names(expected))}"
         )
-    chip = bands.detector_name(header.get("DET_NAME", header.get("DETECTOR")))
-    mine = bands.detector_name(data["detector"])
-    if chip and mine and chip != mine:
-        log.warning("kernel file %s was made for detector %s, the data are of %s", name, chip, mine)
+    file_detector = bands.detector_name(header.get("DET_NAME", header.get("DETECTOR")))
+    data_detector = bands.detector_name(data["detector"])
+    if file_detector and data_detector and file_detector != data_detector:
+        log.warning(
+            "kernel file %s was made for detector %s, the data are of %s",
+            name,
+            file_detector,
+            data_detector,
+        )
     scale = header.get("PIXELSCL")
     if scale is not None and pixel_scale is not None:
         found = float(scale) * samples.oversample
@@ -229,14 +234,14 @@ def _check(samples: _Samples, name: str, data: dict, pixel_scale: float | None) 
 
 
 def _check_pixel(kernel: Kernel, samples: _Samples, data: dict) -> None:
-    """Warn of an image that should be integrated over the pixel and resembles one that is not."""
+    """Warn of an image that should be integrated over the pixels and looks as if it were not."""
     setup = {key: data[key] for key in ("instrument", "filter", "pupil", "detector")}
     known = computed.known(setup["instrument"], setup["filter"], setup["pupil"])
     if samples.box or samples.oversample < 2 or not known:
         return
     if bands.resolve(setup["instrument"], setup["filter"], setup["pupil"]).waves:
         return
-    reach = min(kernel.half_width, _LOOKED_AT)
+    reach = min(kernel.half_width, _COMPARED)
     offsets = np.linspace(-reach, reach, 8 * int(np.ceil(reach)) + 1)
     ours, light = (
         computed.jwst_kernel(**setup, box=box, half_width=max(reach + 1, 8)).evaluate(
@@ -244,7 +249,7 @@ def _check_pixel(kernel: Kernel, samples: _Samples, data: dict) -> None:
         )
         for box in (1.0, 0.0)
     )
-    # how far the file is on the way from what pixels hold to the light itself
+    # 0 for an image integrated over the pixels, 1 for one that is not
     way = ((kernel.evaluate(offsets, offsets) - ours) * (light - ours)).sum()
     share = float(way / ((light - ours) ** 2).sum())
     if share > 0.5:
@@ -256,12 +261,12 @@ def _check_pixel(kernel: Kernel, samples: _Samples, data: dict) -> None:
 
 
 def _names(pair: tuple[str, str]) -> list[str]:
-    """Names of a filter and lens that are not empty."""
+    """Return the names of a filter and lens that are not empty."""
     return [part for part in pair if part]
 
 
 def _optics(instrument: str, filter: Any, pupil: Any) -> tuple[str, str]:
-    """Filter and weak lens that two header values name, in one form."""
+    """Resolve two header values to the names of filter and weak lens."""
     try:
         band = bands.resolve(instrument, filter, pupil)
     except ValueError:
@@ -270,7 +275,7 @@ def _optics(instrument: str, filter: Any, pupil: Any) -> tuple[str, str]:
 
 
 def _kernel(samples: _Samples, name: str, kind: str) -> Kernel:
-    """Bring samples to the kernel's normalisation, centre and pixel."""
+    """Normalise samples, integrate them over the pixels and centre them."""
     image, step = samples.image, samples.oversample
     if min(image.shape) < 6:
         raise ValueError(
@@ -323,10 +328,10 @@ def stpsf_kernel(
     half_width: float = 40.0,
     oversample: int = 4,
 ) -> Kernel:
-    """Have the user's own STPSF compute the kernel.
+    """Compute the kernel by the STPSF that the user has installed.
 
-    Runs only where ``STPSF_PATH`` names a folder that holds STPSF's data: without one its
-    constructors would start a download.
+    ``STPSF_PATH`` must name a folder that holds the data of STPSF, which would be downloaded
+    otherwise.
 
     Parameters
     ----------

@@ -1,9 +1,10 @@
-"""From what names files to the files: folders, patterns, listings, associations."""
+"""Find the files that a name stands for: folders, patterns, text listings, associations."""
 
 from __future__ import annotations
 
 import glob
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,19 +20,20 @@ __all__ = [
     "is_image_name",
     "is_pattern",
     "is_product_name",
+    "is_science",
     "natural_key",
 ]
 
 _FITS = (".fits", ".fit", ".fts")
-_PACKED = (".gz", ".bz2", ".xz", ".fz")
-_LISTS = (".txt", ".dat", ".csv", ".lst", ".list")
+_COMPRESSED = (".gz", ".bz2", ".xz", ".fz")
+_LISTINGS = (".txt", ".dat", ".csv", ".lst", ".list")
 _TABLES = (".ecsv", ".csv", ".parquet", ".h5")
-_LONGEST_LIST = 50_000_000
+_LARGEST_LISTING = 50_000_000
 
 
 @dataclass(frozen=True)
 class Files:
-    """What one name stands for.
+    """The inputs that one name stands for.
 
     Attributes
     ----------
@@ -40,7 +42,7 @@ class Files:
     several : bool
         Whether the name can stand for several files.
     searched : bool
-        Whether they were found in a folder or by a pattern: nobody named each of them.
+        Whether they were found in a folder or by a pattern, rather than named one by one.
     """
 
     items: list[Any]
@@ -49,7 +51,7 @@ class Files:
 
 
 def natural_key(path: Path) -> list[Any]:
-    """Give a key that sorts names as people do: frame_9 before frame_10."""
+    """Return a key that sorts numbers in names by value: frame_9 before frame_10."""
     parts = re.split(r"(\d+)", str(path))
     return [(1, int(part), part) if part.isdigit() else (0, 0, part.lower()) for part in parts]
 
@@ -62,23 +64,25 @@ def is_product_name(path: Path) -> bool:
 def is_image_name(path: Path) -> bool:
     """Whether a name is that of a FITS or ASDF file."""
     name = path.name.lower()
-    for ending in _PACKED:
+    for ending in _COMPRESSED:
         name = name.removesuffix(ending)
     return name.endswith((*_FITS, ".asdf"))
 
 
 def is_pattern(name: str | Path) -> bool:
-    """Whether a name has a wildcard and is not itself the name of something."""
+    """Whether a name has a wildcard and is not itself the name of a file."""
     return any(sign in str(name) for sign in "*?[") and not Path(name).expanduser().exists()
 
 
-def files_of(name: str | Path) -> Files:
+def files_of(name: str | Path, *, within: tuple[str, ...] = ()) -> Files:
     """Find the files that one name stands for.
 
     Parameters
     ----------
     name : str or Path
         A file, folder, pattern, text listing or association.
+    within : tuple of str
+        Paths of the listings that the name was read from.
 
     Returns
     -------
@@ -88,28 +92,30 @@ def files_of(name: str | Path) -> Files:
     Raises
     ------
     InputError
-        Nothing is there.
+        Nothing is there, or a listing names itself.
     """
-    path = Path(name).expanduser()
+    if not str(name).strip():
+        raise InputError("source: an empty name found, expected the name of a file")
     try:
+        path = Path(name).expanduser()
         link, folder, pattern = path.is_symlink(), path.is_dir(), is_pattern(name)
-    except (OSError, ValueError) as problem:
+    except (OSError, ValueError, RuntimeError) as problem:  # RuntimeError: ~ of an unknown user
         raise InputError(f"{name}: cannot be a file name ({brief(problem)})") from problem
     if folder:
-        return Files(_inside(path), several=True, searched=True)
+        return Files(_in_folder(path), several=True, searched=True)
     if pattern and not link:
         return Files(_matching(path), several=True, searched=True)
     ending = path.suffix.lower()
     if ending == ".json":
         members = association_members(_read_json(path), path.parent, str(path))
         return Files(members, several=True)
-    # A table of a product is no listing; the reader says so.
-    if ending in _LISTS and not is_product_name(path):
-        return Files(_listed(path), several=True)
+    # A table of a product is not a listing; the reader raises for it.
+    if ending in _LISTINGS and not is_product_name(path):
+        return Files(_listed(path, within), several=True)
     return Files([path])
 
 
-def _inside(folder: Path) -> list[Path]:
+def _in_folder(folder: Path) -> list[Path]:
     try:
         found = [path for path in folder.iterdir() if is_image_name(path)]
     except OSError as problem:
@@ -131,7 +137,7 @@ def _matching(pattern: Path) -> list[Path]:
 def _text(path: Path) -> str:
     check_file(path)
     try:
-        if path.stat().st_size > _LONGEST_LIST:
+        if path.stat().st_size > _LARGEST_LISTING:
             raise InputError(f"{path}: {path.stat().st_size} bytes found, expected a text listing")
         text = path.read_text("utf-8-sig")
     except UnicodeDecodeError as problem:
@@ -143,36 +149,56 @@ def _text(path: Path) -> str:
     return text
 
 
-def _listed(path: Path) -> list[Path]:
-    """Read a listing; names are relative to its folder, else to the working folder."""
+def _listed(path: Path, within: tuple[str, ...]) -> list[Any]:
+    """Read a listing of files, folders and patterns.
+
+    Names are relative to the folder of the listing, else to the working folder.
+    """
+    own = os.path.realpath(path)
+    if own in within:
+        raise InputError(f"{path}: a listing that names itself found, expected file names")
     names = [line.strip() for line in _text(path).splitlines()]
     names = [name for name in names if name and not name.startswith("#")]
-    files = [_beside(path, _entry(path, name)) for name in names]
-    if path.suffix.lower() == ".csv" and files:
-        # A table's heading is no file; everything else in the first line is.
-        first = files[0]
-        if not first.exists() and not is_image_name(first):
-            files = files[1:]
-    if not files:
+    entries = [_located(path, _entry(path, name)) for name in names]
+    if path.suffix.lower() == ".csv" and entries:
+        # The heading of a table is not a file; anything else in the first line is.
+        first = entries[0]
+        if not _exists(first) and not is_image_name(first):
+            entries = entries[1:]
+    if not entries:
         raise InputError(f"{path}: no file names found in this listing, expected one a line")
-    return files
+    within = (*within, own)
+    return [item for entry in entries for item in files_of(entry, within=within).items]
 
 
 def _entry(path: Path, line: str) -> str:
-    if path.suffix.lower() == ".csv" and not _beside(path, line).exists():
-        line = line.split(",")[0]
-    elif not _beside(path, line).exists() and " #" in line:
-        line = line.split(" #")[0]
+    """Extract the name from a line of a listing."""
+    if not _exists(_located(path, line)):
+        if path.suffix.lower() == ".csv":
+            line = line.split(",")[0]
+        elif " #" in line:
+            line = line.split(" #")[0]
     return line.strip().strip("\"'")
 
 
-def _beside(listing: Path, name: str) -> Path:
-    entry = Path(name).expanduser()
-    near = listing.parent / entry
+def _located(listing: Path, name: str) -> Path:
+    """Locate an entry beside its listing, else in the working folder."""
     try:
-        return near if entry.is_absolute() or near.exists() or not entry.exists() else entry
-    except OSError:  # a line that is far too long for a name
-        return near
+        entry = Path(name).expanduser()
+    except RuntimeError as problem:
+        raise InputError(
+            f"{listing}: {name}: cannot be a file name ({brief(problem)})"
+        ) from problem
+    near = listing.parent / entry
+    return entry if not _exists(near) and _exists(entry) else near
+
+
+def _exists(path: Path) -> bool:
+    """Whether a path, or a match of it as a pattern, exists."""
+    try:
+        return path.exists() or (is_pattern(path) and bool(glob.glob(str(path), recursive=True)))  # noqa: PTH207
+    except (OSError, ValueError):  # a line that is far too long for a name
+        return False
 
 
 def _read_json(path: Path) -> Any:
@@ -182,6 +208,11 @@ def _read_json(path: Path) -> Any:
         if isinstance(problem, InputError):
             raise
         raise InputError(f"{path}: no association found in it ({brief(problem)})") from problem
+
+
+def is_science(exptype: Any) -> bool:
+    """Whether ``exptype`` of a member of an association is science, which None stands for."""
+    return exptype is None or str(exptype).strip().lower() == "science"
 
 
 def association_members(association: Any, folder: Path, name: str) -> list[Any]:
@@ -194,25 +225,21 @@ def association_members(association: Any, folder: Path, name: str) -> list[Any]:
     folder : Path
         Where its files are.
     name : str
-        What errors call it.
+        Name of the association in error messages.
 
     Returns
     -------
     list
-        Paths, or the open models that stand in their place.
+        Paths, or open models where the association holds them.
 
     Raises
     ------
     InputError
-        It is no association, or has no science members.
+        It is not an association of one product, or has no science members.
     """
     try:
         members = association["products"][0]["members"]
-        found = [
-            member["expname"]
-            for member in members
-            if str(member.get("exptype", "science")).lower() == "science"
-        ]
+        found = [member["expname"] for member in members if is_science(member.get("exptype"))]
     except (TypeError, KeyError, IndexError, AttributeError) as problem:
         raise InputError(
             f"{name}: no association found in it, expected products with members"

@@ -1,4 +1,4 @@
-"""What headers say, as a tree of plain values with the names of the JWST metadata."""
+"""Metadata of headers as a tree of plain values, under the names of the JWST metadata."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tso_level3.readers.fits.cards import value
 
 __all__ = ["get", "number", "optics_of", "plain", "position_of", "refuse_spectra", "tree_of"]
 
-#: Place in the metadata tree and keyword, for the facts that the readers use.
+#: Path in the metadata tree and keyword, of the metadata that the readers use.
 KEYWORDS = {
     "telescope": "TELESCOP",
     "date": "DATE",
@@ -92,7 +92,7 @@ _SPECTRA = {
 
 
 def tree_of(*headers: Mapping[str, Any]) -> dict[str, Any]:
-    """Read the facts from headers.
+    """Read the metadata from headers.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def tree_of(*headers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def get(tree: Mapping[str, Any], place: str, default: Any = None) -> Any:
-    """Take a value of the tree; ``place`` is its path, with dots."""
+    """Return a value of the tree; ``place`` is its path, with dots."""
     node: Any = tree
     for step in place.split("."):
         if not isinstance(node, Mapping) or node.get(step) is None:
@@ -129,7 +129,7 @@ def get(tree: Mapping[str, Any], place: str, default: Any = None) -> Any:
 
 
 def number(tree: Mapping[str, Any], place: str) -> float:
-    """Take a number of the tree; NaN where there is none."""
+    """Return a number of the tree; NaN where there is none."""
     found = get(tree, place)
     if isinstance(found, bool) or not isinstance(found, int | float | np.number):
         return math.nan
@@ -137,7 +137,7 @@ def number(tree: Mapping[str, Any], place: str) -> float:
 
 
 def plain(tree: Any) -> Any:
-    """Copy a tree with what can stand in any file: no arrays, no world coordinates.
+    """Copy a tree as values that any file format holds, without arrays and world coordinates.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ def plain(tree: Any) -> Any:
     Returns
     -------
     object
-        Dicts, lists, texts, numbers, booleans and None; other values become text.
+        Dicts, lists, texts, numbers, booleans and None; other values are converted to text.
     """
     if isinstance(tree, Mapping):
         return {
@@ -177,7 +177,7 @@ def _word(tree: Mapping[str, Any], place: str) -> str:
 
 
 def optics_of(tree: Mapping[str, Any]) -> Optics:
-    """Gather what took the images.
+    """Read instrument, detector, filter, pupil and pixel scale.
 
     Parameters
     ----------
@@ -187,7 +187,7 @@ def optics_of(tree: Mapping[str, Any]) -> Optics:
     Returns
     -------
     Optics
-        Empty texts and NaN where it does not say.
+        Empty texts and NaN where the metadata do not tell.
     """
     detector = _word(tree, "instrument.detector")
     channel = _word(tree, "instrument.channel")
@@ -212,7 +212,7 @@ def optics_of(tree: Mapping[str, Any]) -> Optics:
 
 
 def position_of(tree: Mapping[str, Any]) -> tuple[float, float] | None:
-    """Give the planned x, y of the star, 0-based (1-based in the metadata)."""
+    """Return the planned x, y of the star, 0-based (1-based in the metadata)."""
     x, y = (number(tree, f"wcsinfo.siaf_{axis}ref_sci") for axis in "xy")
     return (x - 1, y - 1) if math.isfinite(x) and math.isfinite(y) else None
 
@@ -223,7 +223,7 @@ def refuse_spectra(name: str, tree: Mapping[str, Any]) -> None:
     Parameters
     ----------
     name : str
-        What the error calls the input.
+        Name of the input in the error message.
     tree : mapping
         Metadata.
 

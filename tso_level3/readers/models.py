@@ -1,6 +1,6 @@
-"""Open data models of the pipeline, and what holds several of them.
+"""Read data models of the JWST pipeline in memory, and libraries of them.
 
-They are recognised by what they offer: this floor does not import the pipeline.
+They are recognised by their attributes: this layer does not import the pipeline.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from tso_level3.readers.arrays import NO_ERRORS, ArrayFrames, cube, known_errors
+from tso_level3.readers.arrays import NO_ERRORS, ArrayFrames, as_cube, known_errors
 from tso_level3.readers.errors import InputError, brief, quiet
 from tso_level3.readers.inputs import Part
+from tso_level3.readers.listings import is_science
 from tso_level3.readers.metadata import (
     KEYWORDS,
     get,
@@ -45,24 +46,24 @@ def is_model(item: Any) -> bool:
 
 
 def is_library(item: Any) -> bool:
-    """Whether an object lends data models."""
+    """Whether an object is a library from which data models are borrowed."""
     return all(hasattr(item, name) for name in ("borrow", "shelve", "__len__"))
 
 
 def model_part(model: Any, number: int) -> Part:
-    """Take the frames of an open data model; it is neither changed nor copied.
+    """Open a data model in memory as frames; it is neither changed nor copied.
 
     Parameters
     ----------
-    model : CubeModel, ImageModel or their kin
+    model : CubeModel, ImageModel or a subclass
         The model.
     number : int
-        Which of several, from 1, for errors.
+        Its number among several, from 1, for error messages.
 
     Returns
     -------
     Part
-        References to its arrays.
+        The input, which refers to the arrays of the model.
 
     Raises
     ------
@@ -83,7 +84,7 @@ def model_part(model: Any, number: int) -> Part:
 
 
 def _array(model: Any, key: str) -> np.ndarray | None:
-    """Take an array that is there; asking for one that is not would make it."""
+    """Return an array that the model has; asking for one that it lacks would create it."""
     if not model.hasattr(key):
         return None
     found = getattr(model, key)
@@ -93,7 +94,7 @@ def _array(model: Any, key: str) -> np.ndarray | None:
 def _from_arrays(
     name: str, arrays: Mapping[str, Any], wcs: Any
 ) -> tuple[ArrayFrames, tuple[int, int, int], list[str]]:
-    values = cube(arrays["values"], name)
+    values = as_cube(arrays["values"], name)
     cubes: dict[str, np.ndarray] = {}
     for key, array in arrays.items():
         if key == "values" or array is None or array.size == 0:
@@ -124,12 +125,12 @@ def tree_part(
     path: Path | None = None,
     has: tuple[bool, bool] | None = None,
 ) -> Part:
-    """Make a part of a data model's frames and metadata.
+    """Make an input of the frames and metadata of a data model.
 
     Parameters
     ----------
     name : str
-        What errors call it.
+        Its name in error messages.
     source : FrameSource
         Its frames.
     shape : (int, int, int)
@@ -143,11 +144,11 @@ def tree_part(
     notes : list of str
         What was assumed.
     record : mapping
-        What the product says about it.
+        Name, size and date, which the product records.
     path : Path, optional
         Its file.
     has : (bool, bool), optional
-        Whether errors and data quality are known, where the source does not say.
+        Whether errors and quality flags are known; None: as the source has them.
     """
     has_errors, has_dq = has or (source.errors is not None, source.dq is not None)
     return Part(
@@ -172,7 +173,7 @@ def tree_part(
 
 
 def library_models(library: Any) -> list[Any]:
-    """Borrow all science models of a library and give them back unchanged.
+    """Borrow all science models of a library, and return them to it unchanged.
 
     Parameters
     ----------
@@ -182,7 +183,7 @@ def library_models(library: Any) -> list[Any]:
     Returns
     -------
     list
-        Its models; their arrays stay valid as long as they are referred to.
+        Its models; their arrays stay valid while they are referred to.
     """
     try:
         return _borrowed(library)
@@ -200,8 +201,7 @@ def _borrowed(library: Any) -> list[Any]:
     models = []
     for index in range(len(library)):
         model = library.borrow(index)
-        kind = get(plain(model.meta.instance), "asn.exptype", "science")
-        if str(kind).lower() == "science":
+        if is_science(get(plain(model.meta.instance), "asn.exptype")):
             models.append(model)
         library.shelve(model, index, modify=False)
     return models

@@ -1,4 +1,4 @@
-"""The door: whatever holds frames becomes an `Exposure`."""
+"""Open the input of a measurement: whatever holds frames becomes an `Exposure`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ import numpy as np
 
 from tso_level3.config.settings import Settings
 from tso_level3.datatypes import Exposure
-from tso_level3.readers import array_inputs as memory
+from tso_level3.readers import array_inputs
 from tso_level3.readers.asdf_files import asdf_part
-from tso_level3.readers.combine import stitch, unreadable_part
+from tso_level3.readers.combine import combine, unreadable_part
 from tso_level3.readers.concat import Workspace
 from tso_level3.readers.errors import (
     InputError,
     MissingInput,
     ProductInput,
+    TablesOnly,
     brief,
     check_file,
     quiet,
@@ -32,11 +33,10 @@ from tso_level3.readers.listings import (
     association_members,
     files_of,
     is_image_name,
-    is_pattern,
     is_product_name,
 )
 from tso_level3.readers.models import is_library, is_model, library_models, model_part
-from tso_level3.readers.where import Picker
+from tso_level3.readers.where import Selector
 
 __all__ = ["is_product", "open_exposure"]
 
@@ -57,7 +57,7 @@ def open_exposure(
     mask: Any = None,
     times: Any = None,
 ) -> Exposure:
-    """Open anything that holds the frames of a time series.
+    """Open the frames of a time series, from whatever holds them.
 
     Parameters
     ----------
@@ -69,22 +69,23 @@ def open_exposure(
         - an association as a dict;
         - open data models, a ``ModelContainer`` or ``ModelLibrary``;
         - arrays (n_int, ny, nx) or (ny, nx), masked arrays, ``Quantity``, ``NDData``;
-        - an iterable of any of these: one frame or one cube each.
+        - an iterable of any of these, each of them one frame or one cube.
     settings : Settings, optional
         What to read and how; the defaults where it is None.
     gain : float, str, path or GainModel, optional
         Electrons per DN, or a reference of them, for DN/s; ``settings.gain`` wins.
     errors : array_like, optional
-        Standard errors of an array, of its shape or one for all.
+        Standard errors of an array; they broadcast to its shape.
     mask : array_like, optional
-        True, or data-quality bits, where a pixel of an array is bad.
+        For an array: booleans, true where a pixel is bad whatever ``dq_bits`` says, or integers,
+        of which ``dq_bits`` selects the bits that make a pixel bad.
     times : array_like, (n_int,), or astropy.time.Time, optional
         Mid-times, MJD UTC.
 
     Returns
     -------
     Exposure
-        All that is known of the frames; only headers and three frames of errors were read.
+        Description of the frames; only headers and three frames of errors were read.
 
     Raises
     ------
@@ -97,97 +98,101 @@ def open_exposure(
         return source
     settings = Settings() if settings is None else settings
     with quiet():
-        if errors is not None or mask is not None or memory.is_array(source):
-            if not memory.is_array(source):
+        if errors is not None or mask is not None or array_inputs.is_array(source):
+            if not array_inputs.is_array(source):
                 name = "errors" if errors is not None else "mask"
                 raise InputError(f"{name}: given with a source that is no array, expected an array")
-            part = memory.array_part(source, errors=errors, mask=mask)
+            part = array_inputs.array_part(source, errors=errors, mask=mask)
             parts: Sequence[Part] = [without(part, settings, *FILE_SETTINGS)]
-            if settings.where:
-                picker = Picker(settings.where)
-                if not _picked(parts[0], picker):
-                    raise picker.refused()
+            selector = Selector(settings.where or ())
+            if not selector.accepts(None, parts[0].tree):
+                raise selector.error()
         else:
             parts = _parts(source, settings)
-        return stitch(parts, settings, gain=gain, times=times)
+        return combine(parts, settings, gain=gain, times=times)
 
 
 def _parts(source: Any, settings: Settings) -> list[Part]:
-    try:
-        found = _items(source)
-        found.items[:] = _once(found.items)
-    except RuntimeError as problem:  # ~name of nobody
-        raise InputError(f"{source}: cannot be a file name ({brief(problem)})") from problem
+    """Open all inputs of a source; those that cannot be read stand for a row of NaN each."""
+    found = _items(source)
+    items = _without_repeats(found.items)
     work = Workspace()
-    picker = Picker(settings.where) if settings.where else None
+    selector = Selector(settings.where or ())
     parts: list[Part] = []
-    products, strays = [], []
-    for place, item in enumerate(found.items, 1):
-        named = isinstance(item, str | Path)
+    products: list[str] = []
+    others: list[str] = []
+    for place, item in enumerate(items, 1):
         try:
-            if picker is None:
-                parts.append(_part(item, place, settings, work))
-            elif named and Path(item).suffix.lower() != ".asdf":
-                check_file(Path(item).expanduser())
-                if picker.takes(Path(item).expanduser()):
-                    parts.append(_part(item, place, settings, work))
-            else:
-                parts += _picked(_part(item, place, settings, work), picker)
+            part = _selected(item, place, settings, work, selector)
+            if part is not None:
+                parts.append(part)
         except ProductInput as problem:
             if not found.searched:
                 raise
             products.append(str(item))
             log.debug("%s", problem)
         except (ValueError, OSError) as problem:
-            alone = not found.several or len(found.items) == 1 or settings.unreadable == "stop"
-            # What does not exist was misspelled; what was searched for existed a moment ago.
+            named = isinstance(item, str | Path)
+            # A name that does not exist was misspelled; one that was searched for existed.
             missing = isinstance(problem, MissingInput) and not found.searched
-            stray = named and not missing and not is_image_name(Path(item))
-            if stray and found.searched:
-                strays.append(str(item))
+            image = named and is_image_name(Path(item)) and not isinstance(problem, TablesOnly)
+            if found.searched and named and not image:
+                others.append(str(item))
                 continue
-            if alone or missing or not named or stray:
+            alone = not found.several or len(items) == 1 or settings.unreadable == "stop"
+            if alone or missing or not image:
                 raise
             log.debug("%s", brief(problem, length=400))
             parts.append(unreadable_part(Path(item), brief(problem, length=400)))
-    for names, kind in ((products, "a product"), (strays, "a file of another kind")):
-        if names:
-            rest = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            log.warning("%s%s: %s, no image; left out.", names[0], rest, kind)
-    if picker is not None:
+    _warn_left_out(products, "a product")
+    _warn_left_out(others, "a file of another kind")
+    if settings.where:
         if all(part.problem for part in parts):
-            raise picker.refused()
-        log.info(
-            "%d of %d inputs fulfil %s.", len(parts), len(found.items), ", ".join(settings.where)
-        )
+            raise selector.error()
+        log.info("%d of %d inputs fulfil %s.", len(parts), len(items), ", ".join(settings.where))
     if not parts and products:
         raise ProductInput(products[0])
     if not parts:
-        raise InputError(f"{strays[0]}: no image found, {_EXPECTED}")
+        raise InputError(f"{others[0]}: no image found, {_EXPECTED}")
     return parts
 
 
-def _once(items: list[Any]) -> list[Any]:
-    """Leave out files that were named before, and say so."""
+def _warn_left_out(names: Sequence[str], kind: str) -> None:
+    if names:
+        rest = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        log.warning("%s%s: %s, no image; left out.", names[0], rest, kind)
+
+
+def _selected(
+    item: Any, place: int, settings: Settings, work: Workspace, selector: Selector
+) -> Part | None:
+    """Open an input; None where it does not fulfil the conditions of ``where``."""
+    if isinstance(item, str | Path) and Path(item).suffix.lower() != ".asdf":
+        path = Path(item).expanduser()
+        check_file(path)
+        # The headers tell before the file is opened: of many files few may be meant.
+        return _file_part(path, settings, work) if selector.accepts(path) else None
+    part = _part(item, place, settings, work)
+    return part if selector.accepts(None, part.tree) else None
+
+
+def _without_repeats(items: Sequence[Any]) -> list[Any]:
+    """Leave out files that were named before, with a warning."""
     seen: set[str] = set()
-    out, again = [], []
+    out: list[Any] = []
+    repeated: list[Any] = []
     for item in items:
         path = None
         if isinstance(item, str | Path):
-            with suppress(ValueError):  # no name of a file; the reader tells of it
+            with suppress(ValueError):  # not the name of a file; the reader raises for it
                 path = os.path.realpath(Path(item).expanduser())
-        (again if path in seen else out).append(item)
+        (repeated if path in seen else out).append(item)
         if path is not None:
             seen.add(path)
-    if again:
-        rest = f" and {len(again) - 1} more" if len(again) > 1 else ""
-        log.warning("%s%s: named more than once; each file is counted once.", again[0], rest)
+    if repeated:
+        rest = f" and {len(repeated) - 1} more" if len(repeated) > 1 else ""
+        log.warning("%s%s: named more than once; each file is counted once.", repeated[0], rest)
     return out
-
-
-def _picked(part: Part, picker: Picker) -> list[Part]:
-    """Take a part that is no FITS file, or nothing."""
-    return [part] if picker.takes(None, part.tree) else []
 
 
 def _items(source: Any) -> Files:
@@ -201,17 +206,17 @@ def _items(source: Any) -> Files:
         return Files(association_members(source, Path(), "association"), several=True)
     if is_library(source):
         return Files(library_models(source), several=True)
-    if is_model(source) or memory.is_nddata(source):
+    if is_model(source) or array_inputs.is_nddata(source):
         return Files([source])
     if isinstance(source, set | frozenset):
         raise InputError("source: a set found, which has no order, expected a list")
-    # A table is no list of its columns.
+    # A table is not a list of its columns.
     table = hasattr(source, "columns")
     if isinstance(source, Iterable) and not isinstance(source, bytes) and not table:
         items: list[Any] = []
         searched = True
         for item in source:
-            found = files_of(item) if _is_several(item) else Files([item])
+            found = files_of(item) if isinstance(item, str | Path) else Files([item])
             searched = searched and found.searched
             items += found.items
         if not items:
@@ -232,14 +237,6 @@ def _is_number(item: Any) -> bool:
     return np.ndim(item) == 0 and isinstance(item, int | float | complex | np.number)
 
 
-def _is_several(item: Any) -> bool:
-    """Whether a name in a list stands for several files itself."""
-    if not isinstance(item, str | Path):
-        return False
-    listing = str(item).lower().endswith((".json", ".txt", ".lst"))
-    return listing or is_pattern(item) or Path(item).expanduser().is_dir()
-
-
 def _file_part(path: Path, settings: Settings, work: Workspace) -> Part:
     check_file(path)
     if is_product_name(path):
@@ -250,14 +247,14 @@ def _file_part(path: Path, settings: Settings, work: Workspace) -> Part:
         return fits_part(path, settings, work=work)
     except InputError:
         raise
-    except Exception as problem:  # damage that nobody thought of
+    except Exception as problem:  # damage that was not foreseen
         log.debug("%s", path, exc_info=True)
         kind = type(problem).__name__
         raise InputError(f"{path}: cannot be understood ({kind}: {brief(problem)})") from problem
 
 
 def is_product(path: Path) -> bool:
-    """Whether a file is a product of this package, which is no input.
+    """Whether a file is a product of this package, which cannot be measured.
 
     Parameters
     ----------
@@ -267,7 +264,7 @@ def is_product(path: Path) -> bool:
     Returns
     -------
     bool
-        False also for what cannot be read.
+        False also for a file that cannot be read.
     """
     try:
         _file_part(path, Settings(), Workspace())
@@ -282,6 +279,6 @@ def _part(item: Any, place: int, settings: Settings, work: Workspace) -> Part:
     _refuse_product(item)
     if is_model(item):
         return without(model_part(item, place), settings, *FILE_SETTINGS)
-    if memory.is_array(item) or isinstance(item, list | tuple):
-        return without(memory.array_part(item, place=place), settings, *FILE_SETTINGS)
+    if array_inputs.is_array(item) or isinstance(item, list | tuple):
+        return without(array_inputs.array_part(item, place=place), settings, *FILE_SETTINGS)
     raise InputError(f"source: {type(item).__name__} found as item {place}, {_EXPECTED}")

@@ -1,4 +1,4 @@
-"""Which inputs belong together, and in which order."""
+"""Check that inputs are of one series, and put them in order of time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["LABELS", "check_same", "gaps", "labels_of", "ordered"]
 
 log = logging.getLogger(__name__)
 
-#: What must be the same in all inputs, and the keywords that tell.
+#: Properties that are the same in all inputs of a series, and their keywords.
 LABELS = {
     "instrument": ("INSTRUME",),
     "detector": ("DETECTOR",),
@@ -36,25 +36,25 @@ _SHOWN = 4
 
 
 def check_same(good: Sequence[Part], where: Sequence[str] = ()) -> list[str]:
-    """See that inputs are of one kind.
+    """Check that inputs are of one series.
 
     Parameters
     ----------
     good : sequence of Part
-        Those that can be read.
+        Inputs that can be read.
     where : sequence of str
-        Conditions ``KEYWORD=VALUE`` that all of them fulfil: what the user chose may vary.
+        Conditions ``KEYWORD=VALUE`` that all of them fulfil; their keywords may vary.
 
     Returns
     -------
     list of str
-        A sentence for what some of them say and others do not, which is not compared.
+        A note for each property that only some of the inputs state.
 
     Raises
     ------
     InputError
         They differ in shape, unit, instrument, detector, filter, pupil, subarray, target or type
-        of image; the message lists what was found.
+        of image; the message lists the values.
     """
     chosen = {condition.partition("=")[0].strip().upper() for condition in where}
     differ, hint, notes = [], "", []
@@ -65,7 +65,7 @@ def check_same(good: Sequence[Part], where: Sequence[str] = ()) -> list[str]:
         for part in good:
             text = _label(part, label)
             if text:
-                # WASP-39 and wasp 39 are one star.
+                # WASP-39 and wasp 39 are the same star.
                 key = text if label in ("shape", "unit") else re.sub(r"[\W_]", "", text).lower()
                 found.setdefault(key, []).append(part)
         silent = [part for part in good if not _label(part, label)]
@@ -114,7 +114,7 @@ def _short(part: Part) -> str:
 
 
 def labels_of(*headers: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """Read from headers what tells one series from another, beside the optics.
+    """Read the properties of a series from headers, without those of `Optics`.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def labels_of(*headers: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     Returns
     -------
     dict
-        Label to keyword and value; only what was found.
+        Label to keyword and value; only those that were found.
     """
     out = {}
     for label, keywords in LABELS.items():
@@ -139,7 +139,7 @@ def labels_of(*headers: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
 
 
 def ordered(parts: Sequence[Part]) -> list[Part]:
-    """Put cubes in the order of time, and see that none overlap; images stay as given.
+    """Put cubes in order of time, and check that none overlap; images stay as given.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def ordered(parts: Sequence[Part]) -> list[Part]:
     Returns
     -------
     list of Part
-        A file that cannot be read stays behind the one it followed.
+        A file that cannot be read stays after the one it followed.
 
     Raises
     ------
@@ -178,7 +178,7 @@ def ordered(parts: Sequence[Part]) -> list[Part]:
     for before, after in zip(readable[:-1], readable[1:]):
         _check_overlap(before, after)
     if ordered != list(parts):
-        log.info("the inputs were put in the order of time")
+        log.info("the inputs were sorted by time")
     return ordered
 
 
@@ -212,17 +212,17 @@ def _check_overlap(before: Part, after: Part) -> None:
 
 
 def gaps(good: Sequence[Part]) -> list[str]:
-    """Say which integrations are missing between segments.
+    """Find integrations that are missing between segments.
 
     Parameters
     ----------
     good : sequence of Part
-        Those that can be read, in the order of time.
+        Inputs that can be read, in order of time.
 
     Returns
     -------
     list of str
-        A sentence for each gap.
+        A note for each gap.
     """
     notes = []
     cubes = [part for part in good if not part.single]

@@ -1,7 +1,7 @@
-"""Mid-times of integrations: from INT_TIMES, else from the header's cadence, and never silently.
+"""Mid-times of integrations, from INT_TIMES, else from the cadence in the header with a note.
 
-Both scales are kept apart: MJD UTC at the observatory and BMJD TDB at the barycentre. A value of
-one is never put in place of the other; they differ by up to 9.5 minutes.
+MJD UTC at the observatory and BMJD TDB at the barycentre are kept apart; they differ by up to 9.5
+minutes.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import numpy as np
 
 from tso_level3.flags import Flag
 from tso_level3.readers.header_times import (
-    FARTHEST,
+    MAX_CORRECTION,
     as_mjd,
     barycentric_shift,
     cadence_of,
     header_times,
 )
-from tso_level3.readers.inputs import PartTimes
+from tso_level3.readers.inputs import PartTimes, flags_of
 from tso_level3.readers.metadata import number
 
-__all__ = ["doubts", "given_times", "integration_times", "unknown_times", "unwrap"]
+__all__ = ["given_times", "integration_times", "notes_on", "unknown_times", "unwrap"]
 
 log = logging.getLogger(__name__)
 
@@ -32,14 +32,14 @@ _COLUMNS = ("integration_number", "int_mid_MJD_UTC", "int_mid_BJD_TDB")
 
 
 def unknown_times(n_frames: int, *, first: int | None = None) -> PartTimes:
-    """Times of frames of which none is known."""
+    """Return the times of frames for which none is known."""
     nothing = np.full(n_frames, np.nan)
     flags = np.full(n_frames, int(Flag.NO_TIME | Flag.NO_BARYCENTRIC_TIME), np.uint32)
     return PartTimes(nothing, nothing.copy(), "none", flags, first)
 
 
 def unwrap(numbers: Any) -> np.ndarray:
-    """Undo the overflow of integration numbers that were kept in 16 bits.
+    """Undo the overflow of integration numbers that were stored in 16 bits.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def unwrap(numbers: Any) -> np.ndarray:
     Returns
     -------
     ndarray of int64
-        Numbers that go on rising where they fell from 32767.
+        Numbers that continue to rise after 32767.
     """
     out = np.array(numbers, dtype=np.int64, ndmin=1)
     if out.size and out[0] < 0:
@@ -61,24 +61,24 @@ def unwrap(numbers: Any) -> np.ndarray:
 
 
 def given_times(times: Any, n_frames: int) -> PartTimes:
-    """Take times from the caller.
+    """Convert times that the caller gives.
 
     Parameters
     ----------
     times : array_like, (n_int,), or astropy.time.Time
-        MJD UTC; a Time of scale TDB is taken as barycentric.
+        MJD UTC; a Time of scale TDB is barycentric.
     n_frames : int
         Number of integrations.
 
     Returns
     -------
     PartTimes
-        Their source is ``given``.
+        Times with the source ``given``.
 
     Raises
     ------
     ValueError
-        There are more or fewer than integrations, or they are no numbers.
+        Their number is not that of the integrations, or they are not times.
     """
     nothing = np.full(n_frames, np.nan)
     notes: tuple[str, ...] = ()
@@ -105,7 +105,7 @@ def given_times(times: Any, n_frames: int) -> PartTimes:
             f"times: shape {days.shape} found, expected one time for each of {n_frames} frames"
         )
     if np.any(days > 2.0e6):
-        notes += ("The times given are Julian dates; 2400000.5 was taken off.",)
+        notes += ("The times given are Julian dates; 2400000.5 was subtracted.",)
     plain, days = days, as_mjd(days) if np.any(days > 10000) else days
     lost = np.isfinite(plain) & ~np.isfinite(days)
     if lost.any():
@@ -118,12 +118,12 @@ def given_times(times: Any, n_frames: int) -> PartTimes:
         notes += ("The times given are TDB and taken as barycentric.",)
     else:
         utc = days
-    notes += tuple(doubts(days))
+    notes += tuple(notes_on(days))
     return PartTimes(utc, tdb, "given", flags_of(utc, tdb), None, notes)
 
 
-def doubts(days: np.ndarray) -> list[str]:
-    """Say what is not as it should be in the times of all frames.
+def notes_on(days: np.ndarray) -> list[str]:
+    """Describe missing, repeated and falling times of all frames.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def doubts(days: np.ndarray) -> list[str]:
     Returns
     -------
     list of str
-        Sentences.
+        A note for each problem.
     """
     known = days[np.isfinite(days)]
     steps = np.diff(known)
@@ -148,17 +148,6 @@ def doubts(days: np.ndarray) -> list[str]:
     if (steps == 0).any():
         notes.append(f"{(steps == 0).sum()} times of frames are those of the frame before.")
     return notes
-
-
-def flags_of(utc: np.ndarray, tdb: np.ndarray, computed: np.ndarray | None = None) -> np.ndarray:
-    """Flag what is missing, (n,) uint32; ``computed`` marks times that were not read."""
-    flags = np.zeros(utc.size, np.uint32)
-    no_tdb = ~np.isfinite(tdb)
-    flags[no_tdb] |= int(Flag.NO_BARYCENTRIC_TIME)
-    flags[no_tdb & ~np.isfinite(utc)] |= int(Flag.NO_TIME)
-    if computed is not None:
-        flags[computed] |= int(Flag.TIME_FROM_HEADER)
-    return flags
 
 
 def integration_times(
@@ -180,24 +169,24 @@ def integration_times(
     Returns
     -------
     PartTimes
-        Rows are matched by the number of the integration in the exposure. What the table lacks
-        comes from the cadence of the header and is flagged.
+        Rows are matched by the number of the integration in the exposure. Times that the table
+        lacks are computed from the cadence in the header and flagged.
     """
     notes: list[str] = []
     first = _first(tree)
     rows = _rows(table, notes)
     if image and first is None and rows is not None and rows[0].size != n_frames:
-        rows = None  # a mean of several integrations has none of their times
+        rows = None  # a mean of several integrations has not the time of any
     if first is None and rows is not None:
         first = int(rows[0][0])
     utc, tdb = _matched(rows, first or 1, n_frames, tree, notes)
-    _mend(utc, "INT_TIMES", notes)
+    _drop_unordered(utc, "INT_TIMES", notes)
     computed = ~np.isfinite(utc)
     source = "INT_TIMES" if not computed.all() else "none"
     if computed.any():
         header, keyword = header_times(tree, n_frames, first or 1, image=image)
         if np.isfinite(header).any():
-            utc, source = _filled(utc, header, source, keyword, notes), source
+            utc = _fill_gaps(utc, header, source, keyword, notes)
             source = keyword if source == "none" else f"{source}, {keyword}"
     computed &= np.isfinite(utc)
     tdb = _barycentric(utc, tdb, tree, notes)
@@ -217,12 +206,12 @@ def _first(tree: Mapping[str, Any]) -> int | None:
 def _rows(
     table: np.ndarray | None, notes: list[str]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Take number, MJD UTC and BMJD TDB from INT_TIMES."""
+    """Read number, MJD UTC and BMJD TDB from INT_TIMES."""
     if table is None or getattr(table, "dtype", None) is None or table.dtype.names is None:
         return None
     names = {name.lower(): name for name in table.dtype.names}
     if len(table) == 0 or any(c.lower() not in names for c in _COLUMNS[:2]):
-        notes.append("INT_TIMES has no rows, or not its columns.")
+        notes.append("INT_TIMES has no rows, or lacks its columns.")
         return None
     number_, mid, bary = (names.get(c.lower()) for c in _COLUMNS)
     utc = as_mjd(table[mid])
@@ -233,7 +222,7 @@ def _rows(
 def _matched(
     rows: tuple | None, first: int, n_frames: int, tree: Mapping[str, Any], notes: list[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Put the rows of the table in the places of the frames."""
+    """Assign the rows of the table to the frames."""
     utc, tdb = np.full(n_frames, np.nan), np.full(n_frames, np.nan)
     if rows is None:
         return utc, tdb
@@ -241,7 +230,7 @@ def _matched(
     place = numbers - first
     inside = (place >= 0) & (place < n_frames)
     if not inside.any() and numbers.size == n_frames:
-        # Numbers that count from the start of the segment: the header's times can tell.
+        # Numbers that count from the start of the segment; the times of the header show it.
         expected, _ = header_times(tree, n_frames, first)
         cadence = cadence_of(tree) / _DAY
         with np.errstate(invalid="ignore"):
@@ -262,8 +251,8 @@ def _matched(
     return utc, tdb
 
 
-def _mend(days: np.ndarray, what: str, notes: list[str]) -> None:
-    """Take out times that do not rise, in place: single ones, or all where many are wrong."""
+def _drop_unordered(days: np.ndarray, what: str, notes: list[str]) -> None:
+    """Set times that do not rise to NaN, in place: single ones, or all where many are wrong."""
     good = np.flatnonzero(np.isfinite(days))
     if good.size < 2 or np.all(np.diff(days[good]) > 0):
         return
@@ -280,10 +269,10 @@ def _mend(days: np.ndarray, what: str, notes: list[str]) -> None:
     notes.append(f"{what} does not rise; none of its times was used.")
 
 
-def _filled(
+def _fill_gaps(
     utc: np.ndarray, header: np.ndarray, source: str, keyword: str, notes: list[str]
 ) -> np.ndarray:
-    """Fill gaps with the header's times, moved so that they join the times that are known."""
+    """Fill gaps with the times of the header, shifted to match the known times around them."""
     known = np.isfinite(utc)
     if not known.any():
         notes.append(f"Times were computed from {keyword} and the cadence.")
@@ -291,8 +280,8 @@ def _filled(
     frames = np.arange(utc.size)
     offset = np.interp(frames, frames[known], (utc - header)[known])
     notes.append(
-        f"Times of {int((~known).sum())} integrations were computed from the cadence and joined"
-        f" to those of {source}."
+        f"Times of {int((~known).sum())} integrations were computed from the cadence and shifted"
+        f" to match those of {source}."
     )
     return np.where(known, utc, header + offset)
 
@@ -300,18 +289,18 @@ def _filled(
 def _barycentric(
     utc: np.ndarray, tdb: np.ndarray, tree: Mapping[str, Any], notes: list[str]
 ) -> np.ndarray:
-    """See that barycentric times are what they say; compute those that are missing."""
+    """Drop barycentric times that cannot be right, and compute those that are missing."""
     tdb = tdb.copy()
     with np.errstate(invalid="ignore"):
         ahead = tdb - utc
-        wrong = np.isfinite(ahead) & ((np.abs(ahead) > FARTHEST) | (np.abs(ahead) < 1e-9))
+        wrong = np.isfinite(ahead) & ((np.abs(ahead) > MAX_CORRECTION) | (np.abs(ahead) < 1e-9))
     if wrong.any():
         tdb[wrong] = np.nan
         notes.append(
             f"{int(wrong.sum())} barycentric times of INT_TIMES equal UTC or are too far from it,"
             " and were left out."
         )
-    _mend(tdb, "The barycentric column of INT_TIMES", notes)
+    _drop_unordered(tdb, "The barycentric column of INT_TIMES", notes)
     missing = ~np.isfinite(tdb) & np.isfinite(utc)
     if not missing.any():
         return tdb

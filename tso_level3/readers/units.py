@@ -1,4 +1,4 @@
-"""Units of the pixels: Jy, electron, or what the input has."""
+"""Convert pixels to Jy or electron, where unit, pixel area, integration time and gain allow it."""
 
 from __future__ import annotations
 
@@ -56,16 +56,16 @@ _COUNTS = ("DN", "ct", "")
 
 @dataclass(frozen=True, eq=False)
 class Conversion:
-    """How pixels become fluxes.
+    """Factor from the unit of an input to that of the exposure.
 
     Attributes
     ----------
     unit : str
-        Unit afterwards.
+        Unit after the conversion.
     scale : float or ndarray, (ny, nx)
         Factor.
     note : str
-        What could not be done; '' where nothing is amiss.
+        What could not be converted, or was assumed; '' where nothing.
     """
 
     unit: str
@@ -74,16 +74,16 @@ class Conversion:
 
 
 def normal_unit(unit: Any) -> str:
-    """Give a unit's usual spelling."""
+    """Return the usual spelling of a unit."""
     text = " ".join(str(unit or "").split())
-    # FITS units tell MJy from mJy by case alone.
+    # MJy and mJy differ in case alone.
     if text.startswith("mJ"):
         return text
     return _NAMES.get(text.lower(), text)
 
 
 def given_unit(unit: str) -> str:
-    """Understand the setting ``unit``.
+    """Interpret the setting ``unit``.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def given_unit(unit: str) -> str:
     Raises
     ------
     InputError
-        Nobody knows it.
+        Neither this package nor astropy knows it.
     """
     if " ".join(unit.split()).lower() in _NAMES:
         return normal_unit(unit)
@@ -123,28 +123,28 @@ def conversion(
     gain: float | np.ndarray | None,
     seconds: float = math.nan,
 ) -> Conversion:
-    """Find the factor from the input's unit to Jy or electron.
+    """Compute the factor from the unit of an input to Jy or electron.
 
     Parameters
     ----------
     name : str
-        What an error calls the input.
+        Name of the input in error messages.
     unit : str
         Its unit.
     tree : mapping
-        Its metadata: pixel area and integration time.
+        Its metadata, for pixel area and integration time.
     shape : (int, int)
         (ny, nx) of a frame.
     gain : float, ndarray (ny, nx) or None
-        Electrons a DN.
+        Gain [electron/DN].
     seconds : float
         Integration time, where the metadata have none.
 
     Returns
     -------
     Conversion
-        MJy/sr becomes Jy, DN/s electron, with a gain DN too; anything else stays. Pixels without
-        a unit are taken as DN where there is a gain.
+        MJy/sr to Jy, DN/s to electron, with a gain DN too; anything else stays. Pixels without a
+        unit are taken as DN where a gain is given.
 
     Raises
     ------
@@ -203,7 +203,7 @@ def _from_slopes(
 
 
 def _factor(name: str, shape: tuple[int, int], gain: float | np.ndarray) -> float | np.ndarray:
-    """Check a gain; pixels without a positive one become NaN."""
+    """Check a gain; it is set to NaN where it is not positive."""
     factor = np.asarray(gain, dtype=float)
     if factor.ndim and factor.shape != tuple(shape):
         raise InputError(f"gain: shape {factor.shape} found, expected {tuple(shape)} as in {name}")
@@ -218,7 +218,7 @@ def _factor(name: str, shape: tuple[int, int], gain: float | np.ndarray) -> floa
 def gain_of(
     setting: Any, tree: Mapping[str, Any], shape: tuple[int, int]
 ) -> float | np.ndarray | None:
-    """Understand the setting ``gain``.
+    """Interpret the setting ``gain``.
 
     Parameters
     ----------
@@ -296,8 +296,8 @@ def _read_fits(path: Path) -> tuple[np.ndarray, tuple[int, int]]:
     hdu = file.find("SCI") or next((h for h in file.hdus if h.is_image), None)
     if hdu is None:
         raise InputError(f"gain: {path} holds no image, expected one")
-    corner = tuple(int(value(file.primary, key, 1) or 1) for key in ("SUBSTRT2", "SUBSTRT1"))
-    return whole_image(file, hdu), corner
+    y, x = (int(value(file.primary, key, 1) or 1) for key in ("SUBSTRT2", "SUBSTRT1"))
+    return whole_image(file, hdu), (y, x)
 
 
 def _read_asdf(path: Path) -> tuple[np.ndarray, tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""The keywords of a FITS header."""
+"""Keywords of a FITS header, parsed when they are asked for."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["Cards", "value"]
 
 
 class Cards(Mapping[str, Any]):
-    """The keywords of a header; a card is parsed when its value is asked for.
+    """Keywords of a header; a card is parsed when its value is asked for.
 
-    A header of 400 cards costs 0.1 ms this way, and 3 ms as one of astropy's, which matters for
-    lists of hundreds of files. Of keywords that occur twice the first counts.
+    A header of 400 cards takes 0.1 ms, and 3 ms as an astropy header, which matters for lists of
+    hundreds of files. Of a keyword that occurs twice the first counts.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ class Cards(Mapping[str, Any]):
     """
 
     def __init__(self, text: str) -> None:
-        self._text = text
+        self.text = text
         self._places: dict[str, int] = {}
         for place in range(0, len(text), 80):
             if text[place + 8 : place + 10] == "= ":
@@ -32,9 +32,9 @@ class Cards(Mapping[str, Any]):
     def __getitem__(self, key: str) -> Any:
         place = self._places[key]
         end = place + 80
-        while self._text.startswith("CONTINUE", end):
+        while self.text.startswith("CONTINUE", end):
             end += 80
-        return fits.Card.fromstring(self._text[place:end]).value
+        return fits.Card.fromstring(self.text[place:end]).value
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
@@ -44,7 +44,7 @@ class Cards(Mapping[str, Any]):
 
 
 def value(header: Mapping[str, Any], key: str, default: Any = None) -> Any:
-    """Take a keyword's value, whatever state its card is in.
+    """Return the value of a keyword, or a default where its card is damaged.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def value(header: Mapping[str, Any], key: str, default: Any = None) -> Any:
     key : str
         Keyword.
     default : object
-        Answer where it is missing, empty or cannot be parsed.
+        Returned where the keyword is missing or empty, or its card cannot be parsed.
 
     Returns
     -------

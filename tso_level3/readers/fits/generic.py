@@ -1,4 +1,4 @@
-"""Plain FITS files: of other telescopes, of other reductions, one image or one cube each."""
+"""Open FITS files of any origin: the image, its errors and mask, and the times in its headers."""
 
 from __future__ import annotations
 
@@ -11,30 +11,26 @@ import numpy as np
 
 from tso_level3.config.settings import Settings
 from tso_level3.datatypes import FrameSource
-from tso_level3.flags import Flag
 from tso_level3.readers import jwst
 from tso_level3.readers.arrays import NO_ERRORS, known_errors
 from tso_level3.readers.concat import Workspace
-from tso_level3.readers.errors import InputError, ProductInput
+from tso_level3.readers.errors import InputError, ProductInput, TablesOnly
 from tso_level3.readers.fits import ncdhas
 from tso_level3.readers.fits.cards import Cards, value
 from tso_level3.readers.fits.hdus import Plane, cube_shape, frames_of
 from tso_level3.readers.fits.scan import FitsFile, Hdu, scan, table
-from tso_level3.readers.header_times import as_mjd, cadence_of, parse_date
+from tso_level3.readers.header_times import cadence_of, header_time
 from tso_level3.readers.inputs import Part, PartTimes, describe_file, without
 from tso_level3.readers.metadata import optics_of, position_of, refuse_spectra, tree_of
 from tso_level3.readers.order import labels_of
-from tso_level3.readers.times import flags_of, integration_times, unknown_times
+from tso_level3.readers.times import integration_times, unknown_times
 from tso_level3.readers.units import normal_unit
 
-__all__ = ["fits_part", "header_time"]
+__all__ = ["fits_part"]
 
-_LENGTHS = ("EXPTIME", "XPOSURE", "EFFINTTM", "INTTIME", "ITIME", "EXPOSURE", "TELAPSE")
-_MIDDLE_MJD = ("MJD-AVG", "MJD-MID", "MJDMID", "EXPMID")
-_START_MJD = ("MJD-BEG", "MJD-OBS", "MJD-STR", "EXPSTART", "MJD", "JD-OBS", "JD_UTC", "JD")
-_BARY = ("BJD_TDB", "BJD-TDB", "BJDTDB", "BMJD_TDB", "BMJD-TDB", "BJD-AVG", "BJD-MID", "BJD_MID")
 _PARTS = ("VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
-_DAY = 86400.0
+#: Extensions that belong to an image and are never taken for it.
+_NOT_SCIENCE = {"ERR", "UNCERT", "DQ", "MASK", "AREA", "WMAP", "ZEROFRAME", *_PARTS}
 
 
 def fits_part(path: Path, settings: Settings, *, work: Workspace | None = None) -> Part:
@@ -45,30 +41,30 @@ def fits_part(path: Path, settings: Settings, *, work: Workspace | None = None) 
     path : Path
         The file.
     settings : Settings
-        ``extension``, ``plane``, ``error_extension``, ``mask_extension``, ``checksum`` count.
+        ``extension``, ``plane``, ``error_extension``, ``mask_extension`` and ``checksum`` are used.
     work : Workspace, optional
         Memory that files of a list share.
 
     Returns
     -------
     Part
-        What it holds.
+        The input.
 
     Raises
     ------
     InputError
-        It cannot be used.
+        The file holds no image that can be used.
     """
     file = scan(path)
     if file.find("LIGHT_CURVE") is not None:
         raise ProductInput(path)
-    image = _image(file, settings)
+    image = _science(file, settings)
     if ncdhas.is_ncdhas(file) and settings.extension is None:
         part = ncdhas.ncdhas_part(file, image, settings, work=work)
         return without(part, settings, "error_extension", "mask_extension")
     n, ny, nx = cube_shape(path, image)
     n_frames = n if settings.plane is None else 1
-    # Memory is shared by single frames alone, which are copied out of it.
+    # Only single frames share memory: they are copied out of it.
     planes, source, notes = _frames(file, image, settings, n_frames, work if n == 1 else None)
     headers = (image.header, file.primary) if image.index else (file.primary,)
     tree = tree_of(*headers[::-1])
@@ -111,7 +107,7 @@ def fits_part(path: Path, settings: Settings, *, work: Workspace | None = None) 
 def _frames(
     file: FitsFile, image: Hdu, settings: Settings, n_frames: int, work: Workspace | None
 ) -> tuple[dict[str, Plane], FrameSource, list[str]]:
-    """Make the source of frames; errors that are zero are left out."""
+    """Make the source of frames, without errors that are zero everywhere."""
     planes, notes = _planes(file, image, settings)
     source = frames_of(file, planes, n_frames=n_frames, work=work)
     shape = cube_shape(file.path, image)[1:]
@@ -123,11 +119,11 @@ def _frames(
 
 
 def _meta(tree: dict[str, Any]) -> dict[str, Any]:
-    """Metadata for the product: those of JWST; others would not fit its schema."""
+    """Return the metadata for the product; only those of JWST fit its schema."""
     return tree if str(tree.get("telescope", "")).upper() == "JWST" else {}
 
 
-def _named(file: FitsFile, name: str, parameter: str) -> Hdu:
+def _find_image(file: FitsFile, name: str, parameter: str) -> Hdu:
     hdu = file.find(name)
     if hdu is None or not hdu.is_image:
         there = ", ".join(h.name or str(h.index) for h in file.hdus if h.is_image) or "none"
@@ -135,8 +131,8 @@ def _named(file: FitsFile, name: str, parameter: str) -> Hdu:
     return hdu
 
 
-def _beside(file: FitsFile, image: Hdu, name: str, parameter: str) -> Hdu:
-    found = _named(file, name, parameter)
+def _find_other(file: FitsFile, image: Hdu, name: str, parameter: str) -> Hdu:
+    found = _find_image(file, name, parameter)
     if found is image:
         raise InputError(
             f"{parameter}: {name} is the image itself of {file.path}, expected another"
@@ -144,30 +140,37 @@ def _beside(file: FitsFile, image: Hdu, name: str, parameter: str) -> Hdu:
     return found
 
 
-def _image(file: FitsFile, settings: Settings) -> Hdu:
+def _science(file: FitsFile, settings: Settings) -> Hdu:
     if settings.extension is not None:
-        return _named(file, settings.extension, "extension")
+        return _find_image(file, settings.extension, "extension")
     science = file.find("SCI")
+    if science is None:
+        science = next((h for h in file.hdus if h.is_image and h.name not in _NOT_SCIENCE), None)
     if science is not None and science.is_image:
         return science
-    found = next((hdu for hdu in file.hdus if hdu.is_image), None)
-    if found is None:
-        raise InputError(f"{file.path}: no image found in {len(file.hdus)} HDUs, expected one")
-    return found
+    names = [hdu.name or str(hdu.index) for hdu in file.hdus if hdu.is_image]
+    if file.whole and not names and any(hdu.kind == "table" for hdu in file.hdus):
+        raise TablesOnly(f"{file.path}: tables and no image found, expected an image")
+    found = "no image" if science is None else f"SCI without an image ({science.kind})"
+    beside = f" beside {', '.join(names)}" if names else ""
+    damaged = "" if file.whole else f"; the file is damaged behind HDU {len(file.hdus) - 1}"
+    raise InputError(
+        f"{file.path}: {found} found{beside} in {len(file.hdus)} HDUs, expected one{damaged}"
+    )
 
 
 def _planes(file: FitsFile, image: Hdu, settings: Settings) -> tuple[dict, list[str]]:
-    """Find what belongs to the image."""
+    """Find the planes of the image, its errors, its quality flags and its variances."""
     notes: list[str] = []
     planes = {"values": Plane(image, settings.plane)}
-    cube_like = settings.plane is not None
 
     def add(name: str, hdu: Hdu, *, variance: bool = False) -> None:
-        plane = settings.plane if cube_like and cube_shape(file.path, hdu)[0] > 1 else None
-        planes[name] = Plane(hdu, plane, variance)
+        plane = settings.plane if cube_shape(file.path, hdu)[0] > 1 else None
+        # An extension DQ holds quality flags; any other is a mask.
+        planes[name] = Plane(hdu, plane, variance, mask=name == "dq" and hdu.name != "DQ")
 
     if settings.error_extension is not None:
-        add("errors", _beside(file, image, settings.error_extension, "error_extension"))
+        add("errors", _find_other(file, image, settings.error_extension, "error_extension"))
     else:
         error, kind = _default_errors(file)
         if error is not None and kind in ("std", "var"):
@@ -175,7 +178,7 @@ def _planes(file: FitsFile, image: Hdu, settings: Settings) -> tuple[dict, list[
         elif error is not None:
             notes.append(f"The uncertainties are of type {kind} and were not used.")
     if settings.mask_extension is not None:
-        add("dq", _beside(file, image, settings.mask_extension, "mask_extension"))
+        add("dq", _find_other(file, image, settings.mask_extension, "mask_extension"))
     else:
         mask = next((h for n in ("DQ", "MASK") if (h := file.find(n)) and h.is_image), None)
         if mask is not None and mask is not image:
@@ -219,96 +222,3 @@ def _times(
     if math.isfinite(cadence_of(tree)):
         return integration_times(None, tree, n_frames)
     return unknown_times(n_frames)
-
-
-def header_time(headers: Sequence[Cards]) -> PartTimes:
-    """Find the mid-time of a single frame in its headers.
-
-    Parameters
-    ----------
-    headers : sequence of mapping
-        Where a keyword stands in several, the first counts.
-
-    Returns
-    -------
-    PartTimes
-        One time; its source is the keyword.
-    """
-
-    def find(key: str) -> Any:
-        return next((v for v in (value(h, key) for h in headers) if v is not None), None)
-
-    length = next((v for v in map(_positive, map(find, _LENGTHS)) if v), math.nan)
-    notes: list[str] = []
-    utc, keyword = _utc(find, length, notes)
-    utc = _to_utc(utc, str(find("TIMESYS") or "UTC"), notes)
-    tdb, bary = math.nan, ""
-    for key in (*_BARY, *_bjd_keys(headers)):
-        tdb = _mjd(find(key))
-        if math.isfinite(tdb):
-            bary = key
-            if any(word in key for word in ("BEG", "OBS", "START", "STR")):
-                tdb += (length if length > 0 else 0.0) / 2 / _DAY
-            break
-    source = " and ".join(word for word in (keyword, bary) if word) or "none"
-    days, barycentric = np.array([utc]), np.array([tdb])
-    flags = flags_of(days, barycentric)
-    if source != "none":
-        flags |= np.uint32(Flag.TIME_FROM_HEADER)
-    return PartTimes(days, barycentric, source, flags, None, tuple(notes), length)
-
-
-def _utc(find: Any, length: float, notes: list[str]) -> tuple[float, str]:
-    for key in _MIDDLE_MJD:
-        days = _mjd(find(key))
-        if math.isfinite(days):
-            return days, key
-    day = parse_date(str(find("DATE-AVG") or ""))
-    if math.isfinite(day):
-        return day, "DATE-AVG"
-    for key in (*_START_MJD, "DATE-BEG", "DATE-OBS"):
-        days, label = _mjd(find(key)), key
-        if key.startswith("DATE"):
-            days, label = _date(find, key)
-        if not math.isfinite(days):
-            continue
-        if not length > 0:
-            notes.append(f"No exposure time is known; {label} was taken as the mid-time.")
-            return days, label
-        return days + length / 2 / _DAY, f"{label} + half the exposure time"
-    return math.nan, ""
-
-
-def _date(find: Any, key: str) -> tuple[float, str]:
-    day = str(find(key) or "")
-    time = next((v for k in ("TIME-OBS", "UTC-OBS", "UT") if isinstance(v := find(k), str)), "")
-    if key == "DATE-OBS" and "T" not in day and time:
-        return parse_date(f"{day}T{time}"), "DATE-OBS and TIME-OBS"
-    return parse_date(day), key
-
-
-def _bjd_keys(headers: Sequence[Cards]) -> list[str]:
-    """Other keywords that hold barycentric dates."""
-    keys = {str(key) for header in headers for key in header}
-    return sorted(k for k in keys if k.startswith(("BJD", "BMJD")) and "END" not in k)
-
-
-def _positive(found: Any) -> float:
-    real = isinstance(found, int | float) and not isinstance(found, bool)
-    return float(found) if real and found > 0 and math.isfinite(found) else 0.0
-
-
-def _mjd(found: Any) -> float:
-    if isinstance(found, bool) or not isinstance(found, int | float):
-        return math.nan
-    return float(as_mjd(found)[0])
-
-
-def _to_utc(days: float, system: str, notes: list[str]) -> float:
-    scale = system.strip().lower()
-    if not math.isfinite(days) or scale not in ("tt", "tai", "tdb"):
-        return days
-    from astropy.time import Time
-
-    notes.append(f"Times of the header are {scale.upper()} and were turned into UTC.")
-    return float(Time(days, format="mjd", scale=scale).utc.mjd)

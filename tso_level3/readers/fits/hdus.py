@@ -1,8 +1,9 @@
-"""From the HDUs of a FITS file to a source of its frames."""
+"""Make a source of frames from the HDUs of a FITS file."""
 
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import tempfile
 import weakref
@@ -22,13 +23,13 @@ from tso_level3.readers.fits.scan import UNREADABLE, FitsFile, Hdu, open_bytes
 
 __all__ = ["Plane", "check_image", "cube_shape", "frames_of", "whole_image"]
 
-#: A compressed image that claims to be larger than this many times its bytes is damaged.
-_PACKING = 2000
+#: A compressed image that declares more than this many times its bytes is damaged.
+_MAX_RATIO = 2000
 
 
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """Which pixels of a file are meant.
+    """The HDU of a file, and the plane of it, that hold one kind of pixels.
 
     Attributes
     ----------
@@ -37,21 +38,24 @@ class Plane:
     plane : int or None
         Plane of a 3-D image that is the frame; None: each plane is a frame.
     variance : bool
-        Whether they are variances that stand for standard errors.
+        Whether it holds variances instead of standard errors.
+    mask : bool
+        Whether it holds a mask, of which 0 is good, instead of quality flags.
     """
 
     hdu: Hdu
     plane: int | None = None
     variance: bool = False
+    mask: bool = False
 
 
 def cube_shape(path: Path, hdu: Hdu) -> tuple[int, int, int]:
-    """Shape of an image as a cube.
+    """Return the shape of an image as a cube.
 
     Parameters
     ----------
     path : Path
-        Its file, for errors.
+        The file, for error messages.
     hdu : Hdu
         The image.
 
@@ -75,11 +79,12 @@ def cube_shape(path: Path, hdu: Hdu) -> tuple[int, int, int]:
         )
     if math.prod(shape) == 0:
         raise InputError(f"{path}: shape {hdu.shape} found in HDU {hdu.index}, expected pixels")
-    return shape if len(shape) == 3 else (1, *shape)
+    ny, nx = shape[-2:]
+    return (shape[0] if len(shape) == 3 else 1), ny, nx
 
 
 def check_image(path: Path, hdu: Hdu) -> None:
-    """See that an image's pixels are all in the file.
+    """Check that the file holds all pixels of an image.
 
     Raises
     ------
@@ -103,7 +108,7 @@ def check_image(path: Path, hdu: Hdu) -> None:
                 f"{path}: ZTILE{place} = {step!r} found in {label}, expected 1 or more"
             )
         tiles *= math.ceil(length / step)
-    if tiles != value(hdu.header, "NAXIS2") or pixels > _PACKING * max(hdu.size, 1):
+    if tiles != value(hdu.header, "NAXIS2") or pixels > _MAX_RATIO * max(hdu.size, 1):
         raise InputError(
             f"{path}: {label} declares {hdu.shape} pixels, which its compressed tiles do not hold"
         )
@@ -131,7 +136,7 @@ def frames_of(
     zero_is_bad : bool
         Whether an error of zero or NaN marks a bad pixel.
     work : Workspace, optional
-        Memory to share.
+        Memory that several sources share.
 
     Returns
     -------
@@ -141,7 +146,7 @@ def frames_of(
     Raises
     ------
     InputError
-        Pixels are missing from the file, or what belongs together has different shapes.
+        Pixels are missing from the file, or the planes differ in shape.
     """
     shape = _frame_shape(file, planes["values"])
     for name, plane in planes.items():
@@ -156,15 +161,17 @@ def frames_of(
         return _tiles(file, planes)
     blocks = {name: _block(file, plane) for name, plane in planes.items()}
     work = Workspace() if work is None else work
-    options = {"zero_is_bad": zero_is_bad, "work": work, **blocks}
     needed = max(block.end for block in blocks.values())
-    if file.packing and n_frames > 1:
-        path = _unpack(file)
-        source = PlainFits(ByteFile(str(path), label=str(file.path)), **options)
+    if file.compression and n_frames > 1:
+        path = _decompress(file)
+        content = ByteFile(str(path), label=str(file.path))
+        source = PlainFits(content, zero_is_bad=zero_is_bad, work=work, **blocks)
         weakref.finalize(source, path.unlink, missing_ok=True)
         return source
-    bytes_ = ByteFile(str(file.path), packing=file.packing, needed=needed, keep_open=n_frames > 1)
-    return PlainFits(bytes_, **options)
+    content = ByteFile(
+        str(file.path), compression=file.compression, needed=needed, keep_open=n_frames > 1
+    )
+    return PlainFits(content, zero_is_bad=zero_is_bad, work=work, **blocks)
 
 
 def _frame_shape(file: FitsFile, plane: Plane) -> tuple[int, int, int]:
@@ -191,6 +198,7 @@ def _block(file: FitsFile, plane: Plane) -> Block:
         zero,
         blank if isinstance(blank, int) and not isinstance(blank, bool) else None,
         plane.variance,
+        plane.mask,
     )
     if plane.plane is None:
         return block
@@ -211,18 +219,20 @@ def _tiles(file: FitsFile, planes: Mapping[str, Plane]) -> TileFits:
         for name, plane in planes.items()
     }
     variance = "errors" in planes and planes["errors"].variance
-    return TileFits(str(file.path), **places, variance=variance)
+    mask = "dq" in planes and planes["dq"].mask
+    return TileFits(str(file.path), **places, variance=variance, mask=mask)
 
 
-def _unpack(file: FitsFile) -> Path:
-    """Unpack a cube beside the system's temporary files, to be read by offset."""
-    target = Path(tempfile.mkstemp(prefix="tso_level3_", suffix=".fits")[1])
+def _decompress(file: FitsFile) -> Path:
+    """Decompress a cube to a temporary file, which can be read by offset."""
+    descriptor, name = tempfile.mkstemp(prefix="tso_level3_", suffix=".fits")
+    target = Path(name)
     try:
-        with open_bytes(file.path, file.packing) as packed, target.open("wb") as out:
-            shutil.copyfileobj(packed, out, 1 << 20)
+        with os.fdopen(descriptor, "wb") as out, open_bytes(file.path, file.compression) as source:
+            shutil.copyfileobj(source, out, 1 << 20)
     except UNREADABLE as problem:
         target.unlink(missing_ok=True)
-        raise InputError(f"{file.path}: cannot be unpacked ({brief(problem)})") from problem
+        raise InputError(f"{file.path}: cannot be decompressed ({brief(problem)})") from problem
     return target
 
 
@@ -234,12 +244,12 @@ def whole_image(file: FitsFile, hdu: Hdu) -> np.ndarray:
     file : FitsFile
         The file.
     hdu : Hdu
-        Its image.
+        The HDU of the image.
 
     Returns
     -------
     ndarray, (ny, nx)
-        Its values.
+        Values of the pixels.
     """
     n, ny, nx = cube_shape(file.path, hdu)
     if n != 1:

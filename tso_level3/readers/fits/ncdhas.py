@@ -1,4 +1,4 @@
-"""Slope images and ramps of NIRCam's ``ncdhas`` from tests on the ground."""
+"""Open slope images and ramps of ``ncdhas``, the pipeline of NIRCam's tests on the ground."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tso_level3.readers.fits.cards import value
 from tso_level3.readers.fits.hdus import Plane, cube_shape, frames_of
 from tso_level3.readers.fits.scan import FitsFile, Hdu
 from tso_level3.readers.header_times import as_mjd, parse_date
-from tso_level3.readers.inputs import Part, PartTimes, describe_file
+from tso_level3.readers.inputs import Part, PartTimes, describe_file, flags_of
 from tso_level3.readers.metadata import optics_of, tree_of
-from tso_level3.readers.times import flags_of, unknown_times
+from tso_level3.readers.times import unknown_times
 from tso_level3.readers.units import normal_unit
 
 __all__ = ["RampFrames", "is_ncdhas", "ncdhas_part"]
@@ -35,16 +35,16 @@ _NUMBER = re.compile(r"_I(\d+)(?=[._])")
 
 
 class RampFrames:
-    """Hands out the slope of a ramp: its last group minus its first, over the time between.
+    """The slope of a ramp: its last group minus its first, over the time between.
 
     Parameters
     ----------
     source : FrameSource
         The groups, as frames.
     groups : int
-        How many.
+        Number of groups.
     seconds : float
-        Time between the first and the last.
+        Time between the first and the last group [s].
     """
 
     def __init__(self, source: Any, groups: int, seconds: float) -> None:
@@ -59,7 +59,7 @@ class RampFrames:
 
 
 def is_ncdhas(file: FitsFile) -> bool:
-    """Whether a file is one of ncdhas: by its name, or by the counters in its header."""
+    """Whether a file was made by ncdhas, by its name or the counters in its header."""
     name = file.path.name.lower()
     header = file.primary
     counters = value(header, "SCA_ID") is not None and value(header, "NGROUP") is not None
@@ -77,9 +77,9 @@ def ncdhas_part(
     file : FitsFile
         The file.
     image : Hdu
-        Its image: (2, ny, nx) slope and uncertainty, (ny, nx) slope, or (n, ny, nx) groups.
+        The image: (2, ny, nx) slope and uncertainty, (ny, nx) slope, or (n, ny, nx) groups.
     settings : Settings
-        ``plane`` and ``checksum`` count.
+        ``plane`` and ``checksum`` are used.
     work : Workspace, optional
         Memory that files of a list share.
 
@@ -91,7 +91,7 @@ def ncdhas_part(
     Raises
     ------
     InputError
-        It has another shape, or a ramp does not say its times.
+        It has another shape, or a ramp has no TGROUP or TFRAME.
     """
     n, ny, nx = cube_shape(file.path, image)
     header = file.primary
@@ -128,7 +128,7 @@ def ncdhas_part(
 
 
 def _is_ramp(file: FitsFile, n: int) -> bool:
-    """Two planes are slope and uncertainty unless the name says ramp; three or more are groups."""
+    """Whether planes are groups: three or more are, and two where the name is that of a ramp."""
     return n > 2 or (n == 2 and ".red.fits" in file.path.name.lower())
 
 
@@ -151,7 +151,7 @@ def _span(file: FitsFile, groups: int) -> float:
 
 
 def _tree(file: FitsFile, *, ramp_seconds: float) -> dict[str, Any]:
-    """Metadata with the names of the pipeline's."""
+    """Return the metadata under the names of the JWST pipeline."""
     tree = tree_of(file.primary)
     instrument = tree.setdefault("instrument", {})
     instrument["name"] = "NIRCAM"
@@ -178,7 +178,7 @@ def _tree(file: FitsFile, *, ramp_seconds: float) -> dict[str, Any]:
 
 
 def _time(file: FitsFile) -> PartTimes:
-    """Mid-time from the start of the exposure, the integration's number and the cadence."""
+    """Compute the mid-time from the start of the exposure, the integration number and cadence."""
     named = _NUMBER.search(file.path.name)
     count = _number(file, "ON_NINT")
     if not count >= 1:

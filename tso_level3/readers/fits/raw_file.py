@@ -1,4 +1,4 @@
-"""Bytes of a file, by their place in it."""
+"""Read ranges of bytes of a file, compressed or not, from several threads."""
 
 from __future__ import annotations
 
@@ -14,38 +14,43 @@ __all__ = ["ByteFile"]
 
 
 class ByteFile:
-    """Reads bytes of a file; opened when they are first wanted, never carried along.
+    """Reads bytes of a file, which is opened at the first read; only the path is pickled.
 
     Parameters
     ----------
     path : str
         The file.
-    packing : str
-        ``''``, or how it is packed; a packed file is unpacked as far as ``needed`` at each load.
+    compression : str
+        ``''``, or how it is compressed; it is decompressed up to ``needed`` at each load.
     needed : int
-        Bytes of an unpacked file that are of use.
+        Number of decompressed bytes that are used.
     keep_open : bool
         Whether the file stays open between loads: for lists of files it does not.
     label : str
-        What errors call it; its path where empty.
+        Name of the file in error messages; its path where empty.
     """
 
     def __init__(
         self,
         path: str,
         *,
-        packing: str = "",
+        compression: str = "",
         needed: int = 0,
         keep_open: bool = True,
         label: str = "",
     ) -> None:
-        self.path, self.packing, self.needed, self.keep_open = path, packing, needed, keep_open
+        self.path, self.compression, self.needed, self.keep_open = (
+            path,
+            compression,
+            needed,
+            keep_open,
+        )
         self.label = label or path
         self._descriptor: int | None = None
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple:
-        return _byte_file, (self.path, self.packing, self.needed, self.keep_open, self.label)
+        return _byte_file, (self.path, self.compression, self.needed, self.keep_open, self.label)
 
     def reader(self) -> tuple[Callable[[memoryview, int], None], Callable[[], None]]:
         """Open the file.
@@ -55,10 +60,10 @@ class ByteFile:
         read : callable
             Fills a buffer with the bytes from an offset.
         done : callable
-            To be called when the load is over.
+            To be called at the end of the load.
         """
-        if self.packing:
-            return self._unpacked(), _nothing
+        if self.compression:
+            return self._decompressed(), _nothing
         if not self.keep_open:
             descriptor = _open(self.path)
             return self._from(descriptor), lambda: os.close(descriptor)
@@ -89,8 +94,8 @@ class ByteFile:
 
         return read
 
-    def _unpacked(self) -> Callable[[memoryview, int], None]:
-        with open_bytes(Path(self.path), self.packing) as file:
+    def _decompressed(self) -> Callable[[memoryview, int], None]:
+        with open_bytes(Path(self.path), self.compression) as file:
             content = memoryview(file.read(self.needed))
 
         def read(buffer: memoryview, offset: int) -> None:
@@ -105,8 +110,8 @@ class ByteFile:
         return OSError(f"{self.label}: the file ends before its pixels do; it was longer before")
 
 
-def _byte_file(path: str, packing: str, needed: int, keep_open: bool, label: str) -> ByteFile:
-    return ByteFile(path, packing=packing, needed=needed, keep_open=keep_open, label=label)
+def _byte_file(path: str, compression: str, needed: int, keep_open: bool, label: str) -> ByteFile:
+    return ByteFile(path, compression=compression, needed=needed, keep_open=keep_open, label=label)
 
 
 def _open(path: str) -> int:

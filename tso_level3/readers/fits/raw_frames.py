@@ -1,9 +1,8 @@
-"""Frames of FITS files, read by their place in the file into memory that is used again.
+"""Read frames of FITS images by their byte offsets, into memory that is reused.
 
-Mapping a file makes resident memory count its pages, and a data model holds all of it; a chunk
-read by its byte offset costs its own size and nothing more. Bytes go through a scratch small
-enough to stay in the processor's cache, and are swapped and cut on the way out of it: the cut
-costs nothing then, and the result is contiguous.
+A memory-mapped file counts as resident memory, and a data model holds all of it; a chunk read by
+its byte offset takes its own size alone. Bytes are read into a scratch array that fits into the
+processor's cache, and are swapped and cut when they are copied out of it.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from tso_level3.readers.fits.scan import UNREADABLE
 __all__ = ["Block", "PlainFits", "TileFits"]
 
 _SCRATCH = 1 << 20  # bytes: fits into a processor's cache (measured: less and more are slower)
-_CALL = 16384  # bytes that are copied in the time of one call to the system
-# The part by the flat field is the same in every frame: it is no noise of a time series.
+_CALL = 16384  # bytes that are copied in the time of one system call
+# The variance of the flat field is the same in every frame: it is not noise of a time series.
 _PARTS = ("var_poisson", "var_rnoise")
 
 
 @dataclass(frozen=True)
 class Block:
-    """Frames of pixels that follow each other in a file.
+    """Location and format of frames that follow each other in a file.
 
     Attributes
     ----------
@@ -40,13 +39,15 @@ class Block:
     dtype : str
         NumPy type of the stored numbers, big-endian.
     shape : (int, int, int)
-        (n, ny, nx); with n = 1 the one frame stands for all.
+        (n, ny, nx); with n = 1 the frame belongs to all frames of the source.
     scale, zero : float
         Value = stored number x scale + zero.
     blank : int or None
-        Stored number that means "no value".
+        Stored number of pixels without a value.
     variance : bool
         Whether the values are variances, where standard errors are expected.
+    mask : bool
+        Whether the values are a mask, of which 0 is good, where quality flags are expected.
     """
 
     offset: int
@@ -56,10 +57,11 @@ class Block:
     zero: float = 0.0
     blank: int | None = None
     variance: bool = False
+    mask: bool = False
 
     @property
     def end(self) -> int:
-        """The byte behind the last."""
+        """Offset of the byte after the last."""
         return self.offset + int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
 
     @property
@@ -72,7 +74,7 @@ class Block:
 
 @dataclass(frozen=True, eq=False)
 class PlainFits:
-    """Hands out frames of images that lie in a file as they are, by their byte offsets.
+    """Frames of images that are not tile-compressed, read by their byte offsets.
 
     Attributes
     ----------
@@ -81,11 +83,11 @@ class PlainFits:
     values : Block
         The images.
     errors, dq, var_poisson, var_rnoise, var_flat : Block or None
-        What belongs to them.
+        Their standard errors, quality flags and parts of the variance.
     zero_is_bad : bool
         Whether an error of zero or NaN marks a bad pixel (as in slope images of ncdhas).
     work : Workspace
-        Memory for the frames; lists of files share one.
+        Memory for the frames; the files of a list share it.
     """
 
     file: ByteFile
@@ -117,7 +119,7 @@ class PlainFits:
                 raise
             raise OSError(f"{self.file.label}: cannot be read ({text})") from problem
         if self.zero_is_bad and "errors" in out:
-            out["dq"] = (~(out["errors"] > 0)).astype(np.uint32)
+            out["dq"] = as_quality(~(out["errors"] > 0))
         return Pixels(**out)
 
     def _load(
@@ -140,11 +142,11 @@ class PlainFits:
 def _copy(
     read: Callable, block: Block, start: int, stop: int, box: Box, out: np.ndarray, work: Workspace
 ) -> None:
-    """Bring the box of frames from the file into memory, as stored numbers."""
+    """Read the box of frames from the file, as stored numbers."""
     stored = np.dtype(block.dtype)
     ny, nx = block.shape[1:]
     row, frame = nx * stored.itemsize, ny * nx * stored.itemsize
-    # Rows above and below the box are skipped where that saves more than the call costs.
+    # Rows above and below the box are skipped where that saves more time than a call takes.
     whole = frame - box.ny * row < _CALL
     rows = ny if whole else box.ny
     step = min(max(1, _SCRATCH // max(1, rows * row)), stop - start)
@@ -159,19 +161,20 @@ def _copy(
         origin = block.offset + first * frame
         raw = scratch[:count].view(np.uint8)
         if whole:
-            read(memoryview(raw.reshape(-1)), origin)
+            read(raw.reshape(-1).data, origin)
         else:
             for k in range(count):
-                read(memoryview(raw[k].reshape(-1)), origin + k * frame + box.y * row)
+                read(raw[k].reshape(-1).data, origin + k * frame + box.y * row)
         target = out[first - start : first - start + count]
         _convert(block, scratch[:count][cut], target)
 
 
 def _convert(block: Block, stored: np.ndarray, out: np.ndarray) -> None:
-    """Swap bytes; for bits apply the offset that makes unsigned numbers of signed ones."""
+    """Copy stored numbers in native byte order; of quality flags apply BZERO too."""
     if out.dtype == np.uint32:
-        if stored.dtype.kind == "f":
-            np.not_equal(stored, 0, out=out, casting="unsafe")
+        if block.mask or stored.dtype.kind == "f":
+            np.not_equal(stored, -block.zero, out=out, casting="unsafe")
+            np.negative(out, out=out)  # 1 becomes all bits, see `as_quality`
         else:
             np.copyto(out, stored, casting="unsafe")
             if block.zero:
@@ -191,18 +194,20 @@ def _to_values(block: Block, out: np.ndarray) -> None:
 
 @dataclass(frozen=True, eq=False)
 class TileFits:
-    """Hands out frames of tile-compressed images, through astropy.
+    """Frames of tile-compressed images, read by astropy.
 
     Attributes
     ----------
     path : str
         The file.
     values : (int, int)
-        HDU of the images, and the plane that is the frame (-1: all planes).
+        Number of the HDU of the images, and the plane that is the frame (-1: all planes).
     errors, dq, var_poisson, var_rnoise, var_flat : (int, int) or None
-        The same of what belongs to them.
+        The same of their standard errors, quality flags and parts of the variance.
     variance : bool
         Whether ``errors`` are variances.
+    mask : bool
+        Whether ``dq`` is a mask, of which 0 is good.
     """
 
     path: str
@@ -213,6 +218,7 @@ class TileFits:
     var_rnoise: tuple[int, int] | None = None
     var_flat: tuple[int, int] | None = None
     variance: bool = False
+    mask: bool = False
 
     def load(self, start: int, stop: int, box: Box, *, variances: bool = False) -> Pixels:
         """Read the box of the frames ``[start, stop)``; see `tso_level3.datatypes.FrameSource`."""
@@ -225,7 +231,10 @@ class TileFits:
                     if place is None:
                         continue
                     raw = _section(hdus[place[0]], place[1], start, stop, box)
-                    out[name] = as_quality(raw) if name == "dq" else as_float(raw)
+                    if name == "dq":
+                        out[name] = as_quality(raw != 0 if self.mask else raw)
+                    else:
+                        out[name] = as_float(raw)
         except Exception as problem:  # astropy raises nearly anything on damaged tiles
             raise OSError(f"{self.path}: cannot be decompressed ({brief(problem)})") from problem
         if self.variance and "errors" in out:
