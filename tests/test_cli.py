@@ -24,7 +24,8 @@ from tests import level2, small_crds
 from tso_level3.commands import common, measure, parameter_file, simulate
 from tso_level3.commands import main as cli
 from tso_level3.config.settings import Settings, fields_of
-from tso_level3.product.model import TSOLightCurveModel, exports
+from tso_level3.product import exports
+from tso_level3.product.model import TSOLightCurveModel
 from tso_level3.product.model import open as open_product
 from tso_level3.simulate import simulate_files, simulation, visit
 

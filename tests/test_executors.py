@@ -262,6 +262,19 @@ def test_a_worker_of_the_users_pool_that_dies():
             list(mapped(executor, eval, [code] * 3))
 
 
+def test_the_next_run_has_the_workers_of_the_last_unless_one_has_died():
+    with worker_pool(2) as first:
+        number = first.submit(os.getpid).result()
+    with worker_pool(2) as second:
+        assert second.submit(os.getpid).result() == number
+    os.kill(number, signal.SIGKILL)
+    time.sleep(1.0)
+    with worker_pool(2) as third:
+        assert third.submit(os.getpid).result() != number
+    with worker_pool(3) as fourth:
+        assert fourth is not third and fourth.submit(os.getpid).result() != number
+
+
 def test_one_worker_is_no_process():
     with worker_pool(1) as workers:
         assert workers is None
