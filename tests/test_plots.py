@@ -85,7 +85,7 @@ def test_wild_and_missing_points_do_not_set_the_scale():
     calm = plots.light_curve(build(result)).axes[0].get_ylim()
     result.light_curve["aperture_flux"][40] *= 30
     result.light_curve["aperture_flux"][41] = np.nan
-    result.light_curve["flags"][41] = Flag.NOT_FINITE
+    result.light_curve["flags"][41] = Flag.ALL_BAD
     axis = plots.light_curve(build(result)).axes[0]
     np.testing.assert_allclose(axis.get_ylim(), calm, rtol=0, atol=3 * NOISE)
     marks = lines_of(axis)

@@ -26,9 +26,14 @@ def wheel(tmp_path_factory):
 
 def test_the_wheel_holds_schema_and_parameter_files(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    assert "tso_level3/schemas/tso_light_curve-1.0.0.yaml" in names
-    modes = {name.rpartition("/")[2] for name in names if name.startswith("tso_level3/pars/")}
-    assert {path.name for path in (ROOT / "tso_level3" / "pars").glob("*.asdf")} <= modes
+    package = ROOT / "tso_level3"
+    shipped = [
+        *package.glob("config/pars/*.asdf"),
+        *package.glob("product/schemas/*.yaml"),
+        package / "py.typed",
+    ]
+    assert len(shipped) >= 7
+    assert {path.relative_to(ROOT).as_posix() for path in shipped} <= set(names)
     assert tso_level3.__version__ in wheel.name
     assert not any(name.startswith(("tests/", "benchmarks/")) for name in names)
 

@@ -11,7 +11,7 @@ from tso_level3.core.plan import Measurement, Plan
 from tso_level3.datatypes import Exposure, Optics, Segment, Times
 from tso_level3.planning.plan_exposure import first_look
 from tso_level3.quality.apertures import net_flux
-from tso_level3.quality.choice import Wish
+from tso_level3.quality.choice import AperturePreference
 from tso_level3.readers.arrays import ArrayFrames
 from tso_level3.run.batches import Batch, work
 from tso_level3.simulate import SimulatedExposure, simulate_arrays, simulation
@@ -53,7 +53,7 @@ class Trial:
     made: SimulatedExposure
     exposure: Exposure
     plan: Plan
-    wish: Wish
+    preference: AperturePreference
     found: Measurement
 
     @property
@@ -88,9 +88,9 @@ def circles(x: float, y: float, radii: tuple, shape: tuple) -> np.ndarray:
 def measured(made: SimulatedExposure, *, errors=True, parts=True, chunk=64, **settings) -> Trial:
     """Measure a simulation."""
     exposure = exposure_of(made, errors=errors, parts=parts)
-    plan, wish = first_look(exposure, Settings(**settings))
+    plan, preference = first_look(exposure, Settings(**settings))
     found = work(Batch(exposure.segments[0], 0, exposure.n_int), plan=plan, chunk=chunk)
-    return Trial(made, exposure, plan, wish, found)
+    return Trial(made, exposure, plan, preference, found)
 
 
 def spoil(made: SimulatedExposure, x: int, y: int, frames: np.ndarray, bits: int = 1) -> None:

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = [
-    "APERTURES",
-    "EVENTS",
-    "GRID",
-    "LIGHT_CURVE",
-    "Column",
-    "column",
-    "unit_of",
-]
+__all__ = ["APERTURES", "EVENTS", "GRID", "LIGHT_CURVE", "Column", "column", "unit_of"]
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,6 @@ class Flag(IntFlag):
     MISSING_IN_APERTURE = 1 << 14
     EVENT = 1 << 15
     SETTLING = 1 << 16
-    NOT_FINITE = 1 << 17
     NO_ERROR = 1 << 18
     IMAGE_CHANGED = 1 << 19
 
@@ -41,66 +40,29 @@ DESCRIPTIONS = {
     Flag.PSF_FAILED: "the fit of the template did not converge",
     Flag.GAUSS_NO_POSITION: "the Gaussian centre does not measure the position (weak lens)",
     Flag.FAINT: "no star stands out from the noise, or it is too faint for a centre",
-    Flag.APERTURE_CUT: "the largest aperture reaches beyond the frame",
+    Flag.APERTURE_CUT: "the largest aperture reaches beyond the frame, or the pixels that are read",
     Flag.ANNULUS_SHORT: "the annulus holds too few good pixels for its background",
     Flag.FILLED: "missing pixels inside the largest aperture were filled from the model",
     Flag.OUTLIER: "a pixel around the star departs from the model (cosmic ray)",
     Flag.MISSING_IN_APERTURE: "missing pixels inside the largest aperture were left out",
     Flag.EVENT: "an event (mirror tilt, jump) begins at this integration",
     Flag.SETTLING: "inside the settling ramp at the start of the exposure",
-    Flag.NOT_FINITE: "a measured value is not finite",
     Flag.NO_ERROR: "no error is known: one frame without errors, in a unit other than counts",
     Flag.IMAGE_CHANGED: "the star's image departs from the template; no outlier was filled",
 }
 
-#: Data-quality bits of the JWST pipeline that a setting may name.
-DQ_BITS = {
-    "DO_NOT_USE": 1 << 0,
-    "SATURATED": 1 << 1,
-    "JUMP_DET": 1 << 2,
-    "DROPOUT": 1 << 3,
-    "OUTLIER": 1 << 4,
-    "PERSISTENCE": 1 << 5,
-    "AD_FLOOR": 1 << 6,
-    "CHARGELOSS": 1 << 7,
-    "UNRELIABLE_ERROR": 1 << 8,
-    "NON_SCIENCE": 1 << 9,
-    "DEAD": 1 << 10,
-    "HOT": 1 << 11,
-    "WARM": 1 << 12,
-    "LOW_QE": 1 << 13,
-    "RC": 1 << 14,
-    "TELEGRAPH": 1 << 15,
-    "NONLINEAR": 1 << 16,
-    "BAD_REF_PIXEL": 1 << 17,
-    "NO_FLAT_FIELD": 1 << 18,
-    "NO_GAIN_VALUE": 1 << 19,
-    "NO_LIN_CORR": 1 << 20,
-    "NO_SAT_CHECK": 1 << 21,
-    "UNRELIABLE_BIAS": 1 << 22,
-    "UNRELIABLE_DARK": 1 << 23,
-    "UNRELIABLE_SLOPE": 1 << 24,
-    "UNRELIABLE_FLAT": 1 << 25,
-    "OPEN": 1 << 26,
-    "ADJ_OPEN": 1 << 27,
-    "FLUX_ESTIMATED": 1 << 28,
-    "MSA_FAILED_OPEN": 1 << 29,
-    "OTHER_BAD_PIXEL": 1 << 30,
-    "REFERENCE_PIXEL": 1 << 31,
-}
+#: Data-quality bits of the JWST pipeline that a setting may name; the first is bit 0.
+DQ_BITS = {name: 1 << bit for bit, name in enumerate("""
+    DO_NOT_USE SATURATED JUMP_DET DROPOUT OUTLIER PERSISTENCE AD_FLOOR CHARGELOSS
+    UNRELIABLE_ERROR NON_SCIENCE DEAD HOT WARM LOW_QE RC TELEGRAPH NONLINEAR BAD_REF_PIXEL
+    NO_FLAT_FIELD NO_GAIN_VALUE NO_LIN_CORR NO_SAT_CHECK UNRELIABLE_BIAS UNRELIABLE_DARK
+    UNRELIABLE_SLOPE UNRELIABLE_FLAT OPEN ADJ_OPEN FLUX_ESTIMATED MSA_FAILED_OPEN
+    OTHER_BAD_PIXEL REFERENCE_PIXEL
+""".split())}  # fmt: skip
 
 #: Sets of data-quality bits that have a name.
 DQ_SETS = {
-    "STRICT": (
-        "DO_NOT_USE",
-        "SATURATED",
-        "NON_SCIENCE",
-        "DEAD",
-        "HOT",
-        "WARM",
-        "LOW_QE",
-        "RC",
-    ),
+    "STRICT": ("DO_NOT_USE", "SATURATED", "NON_SCIENCE", "DEAD", "HOT", "WARM", "LOW_QE", "RC")
 }
 
 

@@ -42,7 +42,7 @@ def test_moving_circles_agree_with_photutils_frame_by_frame(shift):
     rows, columns = np.mgrid[0:60, 0:64].reshape(2, -1)
     variance = rng.uniform(1.0, 2.0, 60 * 64)
     moving = MovingApertures.of(columns, rows, RADII)
-    sums, areas, noise = moving.sums(frames.reshape(23, -1), x, y, variance)
+    sums, areas, (noise,) = moving.sums(frames.reshape(23, -1), x, y, squared=variance[None])
     for i in range(23):
         full = overlap(x[i], y[i], RADII, np.arange(64), np.arange(60))
         np.testing.assert_allclose(
@@ -61,8 +61,8 @@ def test_moving_sums_do_not_depend_on_which_frames_come_together():
     x, y = 30 + rng.normal(0, 0.4, 40), 31 + rng.normal(0, 0.4, 40)
     rows, columns = np.mgrid[0:64, 0:64].reshape(2, -1)
     moving = MovingApertures.of(columns, rows, RADII)
-    together = moving.sums(frames, x, y)[0]
+    together = moving.sums(frames, x, y).total
     alone = np.concatenate(
-        [moving.sums(frames[i : i + 1], x[i : i + 1], y[i : i + 1])[0] for i in range(40)]
+        [moving.sums(frames[i : i + 1], x[i : i + 1], y[i : i + 1]).total for i in range(40)]
     )
     np.testing.assert_allclose(together, alone, rtol=1e-12)

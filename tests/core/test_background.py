@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from astropy.stats import biweight_location, sigma_clipped_stats
 
+import tso_level3
+from tests.skies import gaussian, night
 from tests.trials import measured, simulated
 from tso_level3.core.background import backgrounds_of, clipped, location
 from tso_level3.core.template import Bad
@@ -180,3 +182,22 @@ def test_frame_and_none():
     assert difference.mean() == pytest.approx(
         frame.found.background.mean() * np.pi * radius**2, rel=0.02
     )
+
+
+@pytest.mark.parametrize("stat", ["median", "biweight"])
+def test_the_stars_wings_are_taken_by_the_statistic_of_the_settings(stat):
+    # used to: biweight took the level of the template by its median
+    psf = gaussian(4.0)
+    made = night(psf, 1e6, 100.0, n=40, depth=0.0, read=0.5, seed=9)
+    product = tso_level3.measure(
+        made.data, errors=made.errors, times=made.times, unit="electron", position=(31.6, 31.3),
+        radii=[5.0], radius_inner=8.0, radius_outer=16.0, background_stat=stat,
+        background_sigma=50.0, choose_aperture=False,
+    )  # fmt: skip
+    rows, columns = np.mgrid[:64, :64]
+    distance = np.hypot(columns - 31.6, rows - 31.3)
+    wings = 1e6 * psf(31.6, 31.3, (64, 64))[(distance >= 8) & (distance < 16)] + 100.0
+    middle, biweight = np.median(wings), biweight_location(wings)
+    expected = middle if stat == "median" else biweight
+    found = np.median(product.light_curve["background"])
+    assert abs(found - expected) < 0.2 * abs(middle - biweight)

@@ -12,7 +12,7 @@ N = 400
 
 
 def _scatter(trial):
-    radius = int(np.argmin(np.abs(trial.plan.radii - trial.wish.radius)))
+    radius = int(np.argmin(np.abs(trial.plan.radii - trial.preference.radius)))
     ratio = trial.flux[:, radius] / trial.made.truth["flux"]
     pull = (trial.flux - trial.true_flux())[:, radius] / trial.error[:, radius]
     return ratio.std() / ratio.mean(), pull.std()

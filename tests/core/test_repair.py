@@ -53,7 +53,7 @@ def test_missing_pixels_do_not_dent_the_light_curve(preset, changes, share, jitt
     trial = measured(made)
     missing = np.zeros(n, bool)
     missing[frames] = True
-    radius = int(np.argmin(np.abs(trial.plan.radii - trial.wish.radius)))
+    radius = int(np.argmin(np.abs(trial.plan.radii - trial.preference.radius)))
     for flux, error in (
         (trial.flux[:, radius], trial.error[:, radius]),
         (trial.found.psf[:, 2], trial.found.psf_err[:, 2]),
@@ -76,7 +76,7 @@ def test_missing_pixels_do_not_dent_the_light_curve(preset, changes, share, jitt
 def test_weak_lens_with_missing_pixels():
     made = simulated("WLP8", n_int=150, jitter=0.05, transit_depth=0.0, bad_random=3e-3)
     trial = measured(made)
-    radius = int(np.argmin(np.abs(trial.plan.radii - trial.wish.radius)))
+    radius = int(np.argmin(np.abs(trial.plan.radii - trial.preference.radius)))
     pull = (trial.flux - trial.true_flux())[:, radius] / trial.error[:, radius]
     assert pull.std() == pytest.approx(1.0, abs=0.05 + 3 / np.sqrt(2 * 150))
     replaced = trial.found.replaced[:, radius] / trial.flux[:, radius]

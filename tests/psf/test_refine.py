@@ -44,7 +44,7 @@ def truth(name, sizes, half=30):
     wavelengths = low + (high - low) * (np.arange(9) + 0.5) / 9
     for wave in wavelengths:
         m = 2 * round(128 * wave / (SIDE * step))
-        field = pupil.aperture() * np.exp(2j * np.pi * wavefront / wave)
+        field = pupil.draw().amplitude * np.exp(2j * np.pi * wavefront / wave)
         image = np.abs(np.fft.fftshift(np.fft.fft2(field, s=(m, m)))) ** 2
         cut = slice(m // 2 - 4 * half, m // 2 + 4 * half + 1)
         total = total + wave**-3 * image[cut, cut] / image.sum()

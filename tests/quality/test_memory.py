@@ -73,7 +73,7 @@ def test_choice_holds_a_few_series_and_no_table_of_all():
         }
     )
     time, n = 6e4 + np.arange(400 * copies) / 86400, 400 * copies
-    choice, peak = _peak(lambda: judge(whole, trial.plan, time, trial.wish))
+    choice, peak = _peak(lambda: judge(whole, trial.plan, time, trial.preference))
     assert int(choice.grid["chosen"].sum()) == 1
     # used to be those of each of 36 rows, and 12 radii by 16 terms of the pointing noise
     assert peak < 30 * 8 * n

@@ -60,14 +60,7 @@ def parameter(
     dataclasses.Field
         The field; ``metadata`` holds the other arguments.
     """
-    meta = {
-        "kind": kind,
-        "help": text,
-        "unit": unit,
-        "low": low,
-        "high": high,
-        "choices": choices,
-    }
+    meta = {"kind": kind, "help": text, "unit": unit, "low": low, "high": high, "choices": choices}
     return field(default=default, metadata=meta)
 
 

@@ -66,10 +66,7 @@ class Settings:
         "focus: fitted wavefront), stpsf, or a path",
     )
     center: str = _par(
-        "auto",
-        "str",
-        "centre of the apertures",
-        choices=("auto", "psf", "gauss", "cc", "position"),
+        "auto", "str", "centre of the apertures", choices=("auto", "psf", "gauss", "cc", "position")
     )
     centroid_source: bool = _par(
         True, "bool", "centre the apertures on the star; false: on the expected position"
@@ -95,10 +92,7 @@ class Settings:
         choices=("annulus", "annulus_clipped", "frame", "none"),
     )
     background_stat: str = _par(
-        "mean",
-        "str",
-        "statistic of the background pixels",
-        choices=("median", "mean", "biweight"),
+        "mean", "str", "statistic of the background pixels", choices=("median", "mean", "biweight")
     )
     background_sigma: float = _par(
         3.0, "float", "clipping of the background pixels", unit="sigma", low=1.0

@@ -9,13 +9,17 @@ depends on one coordinate alone.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
+from tso_level3.core.nodes import by_node
 from tso_level3.utils.cache import SizedCache
 
-__all__ = ["MovingApertures", "overlap", "overlap_each", "overlap_pixels"]
+__all__ = ["CircleSums", "MovingApertures", "overlap", "overlap_each", "overlap_pixels"]
 
 
 def overlap(
@@ -118,6 +122,22 @@ def _corner(
     return np.where(x**2 + y**2 <= radius**2, x * y, outside)
 
 
+class CircleSums(NamedTuple):
+    """Sums of frames in circles.
+
+    Attributes
+    ----------
+    total, area : ndarray, (n_frames, n_radii)
+        ``sum(w d)`` of the pixels d with their overlaps w, and ``sum(w)``.
+    squared : ndarray, (k, n_frames, n_radii)
+        ``sum(w^2 p)`` for each plane p that all frames share.
+    """
+
+    total: np.ndarray
+    area: np.ndarray
+    squared: np.ndarray
+
+
 @dataclass(frozen=True, eq=False)
 class MovingApertures:
     """Apertures whose centre moves from frame to frame, on a fixed list of pixels.
@@ -137,7 +157,7 @@ class MovingApertures:
     columns: np.ndarray
     rows: np.ndarray
     radii: np.ndarray
-    _kept: SizedCache = field(default_factory=SizedCache, init=False)
+    _cache: SizedCache = field(default_factory=SizedCache, init=False)
 
     #: Side of a cell of the grid of centres [pix].
     CELL = 0.25
@@ -160,7 +180,9 @@ class MovingApertures:
         """
         return cls(np.asarray(columns), np.asarray(rows), np.asarray(radii, float))
 
-    def sums(self, images: np.ndarray, x: np.ndarray, y: np.ndarray, *planes: np.ndarray) -> list:
+    def sums(
+        self, images: np.ndarray, x: np.ndarray, y: np.ndarray, *, squared: np.ndarray | None = None
+    ) -> CircleSums:
         """Sum frames in circles around their own centres.
 
         Parameters
@@ -169,34 +191,65 @@ class MovingApertures:
             Pixels of each frame.
         x, y : ndarray, (n_frames,)
             Centres, 0-based; finite.
-        *planes : ndarray, (n,)
-            Images that are the same in every frame (variances), summed with squared weights.
+        squared : ndarray, (k, n), optional
+            Planes that all frames share (variances), summed with squared weights.
 
         Returns
         -------
-        list of ndarray, (n_frames, n_radii)
-            ``sum(w d)`` first, then ``sum(w)``, then ``sum(w^2 p)`` for each plane p.
+        CircleSums
+            The sums.
         """
-        n, k = len(x), len(self.radii)
-        out = [np.empty((n, k)) for _ in range(2 + len(planes))]
-        cell_x = np.floor(x / self.CELL).astype(np.int64)
-        cell_y = np.floor(y / self.CELL).astype(np.int64)
-        keys, inverse = np.unique(np.stack([cell_x, cell_y]), axis=1, return_inverse=True)
-        for g in range(keys.shape[1]):
-            rows = np.flatnonzero(inverse.ravel() == g)
-            cell = self._cell((int(keys[0, g]), int(keys[1, g])))
-            part = images if len(rows) == n else images[rows]
-            sums = self._sums_in_cell(cell, part, x[rows], y[rows], planes)
-            for target, values in zip(out, sums, strict=True):
-                target[rows] = values
+        planes = np.zeros((0, len(self.columns))) if squared is None else squared
+        shape = (len(x), len(self.radii))
+        total, area, noise = np.empty(shape), np.empty(shape), np.empty((len(planes), *shape))
+        for rows, inner, edges in self._cells(x, y):
+            part = images if len(rows) == len(x) else images[rows]
+            total[rows] = part @ inner.T
+            area[rows] = inner.sum(axis=1)
+            noise[:, rows] = (planes @ inner.T)[:, None]
+            for k, edge in enumerate(edges):
+                weight = edge.overlap(x[rows], y[rows], self.radii[k])
+                total[rows, k] += np.einsum("ij,ij->i", weight, part[:, edge.pixels])
+                area[rows, k] += weight.sum(axis=1)
+                if len(planes):
+                    noise[:, rows, k] += planes[:, edge.pixels] @ np.square(weight, out=weight).T
+        return CircleSums(total, area, noise)
+
+    def over(self, planes: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Sum planes that all frames share in circles around each frame's centre.
+
+        Parameters
+        ----------
+        planes : ndarray, (k, n)
+            The planes.
+        x, y : ndarray, (n_frames,)
+            Centres, 0-based; finite.
+
+        Returns
+        -------
+        ndarray, (n_frames, n_radii, k)
+            ``sum(w p)`` of each plane p.
+        """
+        out = np.empty((len(x), len(self.radii), len(planes)))
+        for rows, inner, edges in self._cells(x, y):
+            out[rows] = inner @ planes.T
+            for k, edge in enumerate(edges):
+                out[rows, k] += (
+                    edge.overlap(x[rows], y[rows], self.radii[k]) @ planes[:, edge.pixels].T
+                )
         return out
 
-    def _cell(self, key: tuple[int, int]) -> tuple[np.ndarray, list]:
-        """Sort the pixels for centres within a cell: inside each circle, or near its edge."""
+    def _cells(
+        self, x: np.ndarray, y: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, list[_Edge]]]:
+        """Group frames by cell: their rows, the pixels inside each circle, those near its edge."""
+        nodes = np.floor(np.stack([x, y], axis=1) / self.CELL).astype(np.int64)
         size = 8 * len(self.radii) * len(self.columns)
-        return self._kept.get(key, lambda: self._sorted(key), size)
+        for key, rows in by_node(nodes):
+            inner, edges = self._cache.get(key, partial(self._sorted, key), size)
+            yield rows, inner, edges
 
-    def _sorted(self, key: tuple[int, int]) -> tuple[np.ndarray, list]:
+    def _sorted(self, key: tuple[int, int]) -> tuple[np.ndarray, list[_Edge]]:
         x0, y0 = (key[0] + 0.5) * self.CELL, (key[1] + 0.5) * self.CELL
         distance = np.hypot(self.columns - x0, self.rows - y0)
         # Half a pixel's diagonal, and half a cell's.
@@ -207,26 +260,6 @@ class MovingApertures:
             for r in self.radii
         ]
         return inner, edges
-
-    def _sums_in_cell(
-        self, cell: tuple, images: np.ndarray, x: np.ndarray, y: np.ndarray, planes: tuple
-    ) -> list:
-        inner, edges = cell
-        data = images @ inner.T
-        area = np.repeat(inner.sum(axis=1)[None], len(x), axis=0)
-        squared = [np.repeat((inner @ plane)[None], len(x), axis=0) for plane in planes]
-        for k, radius in enumerate(self.radii):
-            edge = edges[k]
-            if edge.pixels.size == 0:
-                continue
-            weight = edge.overlap(x, y, radius)
-            data[:, k] += np.einsum("ij,ij->i", weight, images[:, edge.pixels])
-            area[:, k] += weight.sum(axis=1)
-            if planes:
-                np.square(weight, out=weight)
-                for target, plane in zip(squared, planes, strict=True):
-                    target[:, k] += weight @ plane[edge.pixels]
-        return [data, area, *squared]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""One chunk of frames, from pixels to numbers: every stage in the order of its dependence."""
+"""Measurement of one chunk of frames: from pixels to centres, fluxes, errors and flags."""
 
 from __future__ import annotations
 
@@ -7,22 +7,27 @@ from dataclasses import replace
 import numpy as np
 
 from tso_level3.core.background import Background, backgrounds_of, clipped
+from tso_level3.core.bad import Bad
 from tso_level3.core.blocks import blocks
 from tso_level3.core.gauss_errors import error_factors
-from tso_level3.core.gaussian import fit_gaussians
+from tso_level3.core.gaussian import GaussianFit, fit_gaussians
 from tso_level3.core.plan import Measurement, Plan
 from tso_level3.core.repair import Repaired, find_and_fit
 from tso_level3.core.row_noise import remove_flicker
 from tso_level3.core.sums import aperture_sums
-from tso_level3.core.template import Bad
+from tso_level3.core.template import Fit
 from tso_level3.datatypes import Pixels
 from tso_level3.flags import Flag
+
+__all__ = ["gather", "marked", "measure", "own_centers"]
 
 # Terms of the template that are its second derivatives.
 _WIDTHS = slice(3, 6)
 
-__all__ = ["gather", "marked", "measure"]
-
+# Part of the subframe without which a frame is not measured.
+_EMPTY = 0.7
+# An annulus with fewer good pixels is short.
+_FEW = 50
 # Shifts [pix], and relative changes of the width, up to which the first order is a good start.
 _NEAR = 0.2
 
@@ -34,7 +39,7 @@ def gather(
     dq_mask: int,
     background: float | np.ndarray = 0.0,
 ) -> tuple[np.ndarray, Bad]:
-    """Take the used pixels out of a chunk.
+    """Take the used pixels out of a chunk, and scale them.
 
     Parameters
     ----------
@@ -52,8 +57,8 @@ def gather(
     Returns
     -------
     (ndarray, Bad)
-        Scaled pixels (n, n_pixels), float64, zero where bad; and the bad ones: a bit set, value
-        or error not finite, error zero or less.
+        Scaled pixels (n, n_pixels), float64, zero where bad, and the list of bad pixels: those with
+        a bit set, a value or error that is not finite, or an error of zero or less.
     """
     n = len(pixels.values)
     flat = pixels.values.reshape(n, -1)
@@ -79,7 +84,7 @@ def gather(
 
 
 def marked(pixels: Pixels, dq_mask: int) -> np.ndarray:
-    """Say which pixels the input calls bad.
+    """Mark the pixels that the input calls bad.
 
     Parameters
     ----------
@@ -99,7 +104,7 @@ def marked(pixels: Pixels, dq_mask: int) -> np.ndarray:
 
 
 def _mark(wrong: np.ndarray, pixels: Pixels, part: slice, dq_mask: int) -> None:
-    """Say which pixels of some frames the input calls bad."""
+    """Mark the pixels of some frames that the input calls bad, in place."""
     if pixels.errors is not None:
         wrong |= _no_error(pixels.errors[part]).reshape(wrong.shape)
     if pixels.dq is not None and dq_mask:
@@ -143,19 +148,18 @@ def measure(pixels: Pixels, plan: Plan, scale: float | np.ndarray) -> Measuremen
     pixels : Pixels
         What was read of the plan's box.
     plan : Plan
-        What the first look settled.
+        The plan of the exposure.
     scale : float or ndarray, (ny, nx)
         Factor to the exposure's unit, on the box.
 
     Returns
     -------
     Measurement
-        One row a frame.
+        One row per frame.
     """
     values, given = gather(pixels, plan.layout.index, scale, plan.dq_mask, plan.background.offset)
-    empty = np.zeros(len(values), bool)
     counts = np.bincount(given.frame[given.pixel < plan.layout.n_fit], minlength=len(values))
-    empty |= counts > 0.7 * plan.layout.n_fit
+    empty = counts > _EMPTY * plan.layout.n_fit
     # Pixels that are dead in the plan are so in every frame, whatever a frame says of them.
     if plan.dead.any():
         alive = ~plan.dead[given.pixel]
@@ -166,18 +170,15 @@ def measure(pixels: Pixels, plan: Plan, scale: float | np.ndarray) -> Measuremen
     repaired = find_and_fit(
         plan.template, values, given, plan.noise.limit, sigma=plan.outlier_sigma
     )
-    return _numbers(values, given, repaired, empty, plan)
+    return _numbers(values, repaired, empty, plan)
 
 
-def _numbers(
-    values: np.ndarray, given: Bad, repaired: Repaired, empty: np.ndarray, plan: Plan
-) -> Measurement:
-    """Turn repaired frames into centres, sums and errors."""
+def _numbers(values: np.ndarray, repaired: Repaired, empty: np.ndarray, plan: Plan) -> Measurement:
+    """Compute centres, sums, errors and flags of repaired frames."""
     n, n_fit = len(values), plan.layout.n_fit
     fit, bad = repaired.fit, repaired.bad
     backgrounds = _backgrounds(values, repaired, plan)
     level = np.stack([item.level for item in backgrounds], axis=1)
-    flags = np.full(n, plan.flags, np.uint32)
     filled = values.copy() if not plan.fill else values
     filled[bad.frame, bad.pixel] = repaired.model_at_bad
     if plan.dead.any():
@@ -185,60 +186,59 @@ def _numbers(
 
     psf, psf_err, psf_chi2 = _psf(repaired, plan)
     net = filled[:, :n_fit] - np.where(np.isfinite(level[:, :1]), level[:, :1], 0.0)
-    begin = np.where(fit.ok[:, None], np.stack([fit.x, fit.y], axis=1), 0.0)
-    offset = (plan.template.x - plan.correlator.x, plan.template.y - plan.correlator.y)
-    turns = 2 if plan.template.lost else 12
-    peaks = plan.correlator.peaks(
-        net, begin[:, 0] + offset[0], begin[:, 1] + offset[1], turns=turns
-    )
-    cc = np.stack([plan.correlator.x + peaks.x, plan.correlator.y + peaks.y, peaks.value], axis=1)
+    cc = _correlation(net, fit, plan)
     gauss = _gauss(filled[:, :n_fit], cc, fit.flux, plan)
-    dof = max(int((plan.weights > 0).sum()) - 6, 1)
-
-    flags[~np.isfinite(cc[:, 0])] |= np.uint32(Flag.CORRELATION_FAILED)
-    flags[~gauss.ok] |= np.uint32(Flag.GAUSS_FAILED)
-    flags[~fit.ok] |= np.uint32(Flag.PSF_FAILED)
-    flags[repaired.outlier] |= np.uint32(Flag.OUTLIER)
-    flags[repaired.changed] |= np.uint32(Flag.IMAGE_CHANGED)
-    flags[empty] |= np.uint32(Flag.ALL_BAD)
-
-    center = _centers(psf, gauss.parameters, cc, plan)
-    summed = values if not plan.fill else filled
-    sums = aperture_sums(summed, repaired, center, plan)
-    lost = plan.dead[: plan.layout.n_near] & (plan.overlap[-1] > 0)
-    touched = sums.touched | lost.any()
-    flags[touched] |= np.uint32(Flag.FILLED if plan.fill else Flag.MISSING_IN_APERTURE)
-    short = np.stack([item.area for item in backgrounds], axis=1)[:, 0] < 50
-    if plan.background.mode != "none":
-        flags[short] |= np.uint32(Flag.ANNULUS_SHORT)
+    center = np.repeat(np.asarray(plan.center, float)[None], n, axis=0)
+    if plan.moving:
+        own = own_centers(plan.source, psf=psf, gauss=gauss.parameters, cc=cc)
+        center = np.where(np.isfinite(own).all(axis=1)[:, None], own, center)
+    sums = aperture_sums(filled if plan.fill else values, repaired, center, plan)
+    area = np.stack([item.area for item in backgrounds], axis=1)
+    marks = {
+        Flag.CORRELATION_FAILED: ~np.isfinite(cc[:, 0]),
+        Flag.GAUSS_FAILED: ~gauss.ok,
+        Flag.PSF_FAILED: ~fit.ok,
+        Flag.OUTLIER: repaired.outlier,
+        Flag.IMAGE_CHANGED: repaired.changed,
+        Flag.ALL_BAD: empty,
+        Flag.FILLED if plan.fill else Flag.MISSING_IN_APERTURE: sums.touched,
+        Flag.APERTURE_CUT: sums.cut,
+        Flag.ANNULUS_SHORT: (area[:, 0] < _FEW) & (plan.background.mode != "none"),
+        Flag.NO_ERROR: np.full(n, not plan.noise.stated),
+    }
+    flags = np.full(n, plan.flags, np.uint32)
+    for flag, rows in marks.items():
+        flags[rows] |= np.uint32(flag)
     # What is given was taken off all pixels: sums and background are quoted with it.
     known = plan.background.known
-    out = Measurement(
-        background=level + known,
-        background_err=np.stack([item.error for item in backgrounds], axis=1),
-        background_area=np.stack([item.area for item in backgrounds], axis=1),
-        cc=cc,
-        gauss=gauss.parameters,
-        gauss_err=gauss.errors,
-        gauss_chi2=gauss.chi2 / dof,
-        psf=psf,
-        psf_err=psf_err,
-        psf_chi2=psf_chi2,
-        components=_components(repaired, plan),
-        directions=_directions(repaired.residuals[:, :n_fit], plan),
-        center=center,
-        sums=sums.sums + known * sums.areas,
-        areas=sums.areas,
-        variance=sums.variance,
-        read_variance=sums.read_variance,
-        replaced=sums.replaced,
-        flags=flags,
-    )
+    dof = max(int((plan.weights > 0).sum()) - 6, 1)
+    residuals = repaired.residuals[:, :n_fit]
+    columns = {
+        "background": level + known,
+        "background_err": np.stack([item.error for item in backgrounds], axis=1),
+        "background_area": area,
+        "cc": cc,
+        "gauss": gauss.parameters,
+        "gauss_err": gauss.errors,
+        "gauss_chi2": gauss.chi2 / dof,
+        "psf": psf,
+        "psf_err": psf_err,
+        "psf_chi2": psf_chi2,
+        "components": _components(repaired, plan),
+        "directions": _directions(residuals, plan),
+        "center": center,
+        "sums": sums.sums + known * sums.areas,
+        "areas": sums.areas,
+        "variance": sums.variance,
+        "read_variance": sums.read_variance,
+        "replaced": sums.replaced,
+    }
     if not plan.noise.stated:
-        for array in (out.variance, out.read_variance, out.psf_err, out.gauss_err):
-            array[:] = np.nan
-        flags |= np.uint32(Flag.NO_ERROR)
-    return _without(out, empty)
+        for name in ("variance", "read_variance", "psf_err", "gauss_err"):
+            columns[name] = np.full_like(columns[name], np.nan)
+    if empty.any():
+        columns = {name: _without(array, empty) for name, array in columns.items()}
+    return Measurement(**columns, flags=flags)
 
 
 def _components(repaired: Repaired, plan: Plan) -> np.ndarray:
@@ -253,24 +253,31 @@ def _components(repaired: Repaired, plan: Plan) -> np.ndarray:
 
 
 def _directions(residuals: np.ndarray, plan: Plan) -> np.ndarray:
-    """Project on the shapes along which events are looked for, (n, n_directions)."""
+    """Project on the modes along which events are searched, (n, n_directions)."""
     if plan.directions is None:
         return np.zeros((len(residuals), 0), np.float32)
-    # Half a hundred numbers a frame, in standard errors: single precision is fine enough.
+    # Half a hundred numbers per frame, in standard errors: single precision is fine enough.
     return (residuals @ plan.directions.T).astype(np.float32)
 
 
-def _without(out: Measurement, empty: np.ndarray) -> Measurement:
+def _without(array: np.ndarray, empty: np.ndarray) -> np.ndarray:
     """Blank the frames that have next to no good pixel."""
-    if empty.any():
-        for name, array in vars(out).items():
-            if name != "flags":
-                array[empty] = np.nan
+    out = array.copy()
+    out[empty] = np.nan
     return out
 
 
+def _correlation(images: np.ndarray, fit: Fit, plan: Plan) -> np.ndarray:
+    """Find the peaks of the cross-correlation, in the frame: (n, 3) x, y and value."""
+    correlator, template = plan.correlator, plan.template
+    begin = np.where(fit.ok, [fit.x, fit.y], 0.0)
+    begin += [[template.x - correlator.x], [template.y - correlator.y]]
+    peaks = correlator.peaks(images, *begin, turns=2 if template.lost else 12)
+    return np.stack([correlator.x + peaks.x, correlator.y + peaks.y, peaks.value], axis=1)
+
+
 def _backgrounds(values: np.ndarray, repaired: Repaired, plan: Plan) -> list[Background]:
-    """Measure the background in every annulus of the grid; one column of zeros without any."""
+    """Measure the background in every annulus of the grid; a single one of zeros without any."""
     n, how, fit = len(values), plan.background, repaired.fit
     if how.mode == "none":
         return [Background(np.zeros(n), np.zeros(n), np.zeros(n))]
@@ -287,7 +294,7 @@ def _backgrounds(values: np.ndarray, repaired: Repaired, plan: Plan) -> list[Bac
 
 
 def _psf(repaired: Repaired, plan: Plan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Position, flux, errors and reduced chi-square from the fit of the template."""
+    """Compute position, flux, errors and reduced chi-square of the fit of the template."""
     fit, template, n_fit = repaired.fit, plan.template, plan.layout.n_fit
     x, y, flux = template.x + fit.x, template.y + fit.y, template.flux * fit.flux
     diagonal = np.einsum("nii->ni", fit.covariance)[:, :3]
@@ -309,8 +316,8 @@ def _psf(repaired: Repaired, plan: Plan) -> tuple[np.ndarray, np.ndarray, np.nda
     return psf, psf_err, np.where(fit.ok, chi2, np.nan)
 
 
-def _gauss(images: np.ndarray, cc: np.ndarray, flux: np.ndarray, plan: Plan):  # noqa: ANN202
-    """Fit the Gaussian, beginning near its end."""
+def _gauss(images: np.ndarray, cc: np.ndarray, flux: np.ndarray, plan: Plan) -> GaussianFit:
+    """Fit Gaussians, from a start near the solution."""
     fit = plan.layout.fit
     start = _gauss_start(images, cc, flux, plan)
     weights, origin = plan.weights.reshape(fit.ny, fit.nx), (fit.x, fit.y)
@@ -326,7 +333,7 @@ def _gauss(images: np.ndarray, cc: np.ndarray, flux: np.ndarray, plan: Plan):  #
 
 
 def _gauss_start(images: np.ndarray, cc: np.ndarray, flux: np.ndarray, plan: Plan) -> np.ndarray:
-    """Begin where the template's Gaussian goes to first order, else at the correlation's peak."""
+    """Start from the first-order change of the template's Gaussian, else from the peak."""
     usual = plan.gauss_start
     start = np.repeat(usual[None], len(images), axis=0)
     start[:, 1] = np.where(np.isfinite(cc[:, 0]), cc[:, 0], plan.template.x)
@@ -342,10 +349,19 @@ def _gauss_start(images: np.ndarray, cc: np.ndarray, flux: np.ndarray, plan: Pla
     return start
 
 
-def _centers(psf: np.ndarray, gauss: np.ndarray, cc: np.ndarray, plan: Plan) -> np.ndarray:
-    """Say where the apertures go: the fixed centre, or each frame's own where it is known."""
-    center = np.repeat(np.asarray(plan.center, float)[None], len(psf), axis=0)
-    if not plan.moving or plan.source == "position":
-        return center
-    own = {"psf": psf[:, :2], "gauss": gauss[:, 1:3], "cc": cc[:, :2]}[plan.source]
-    return np.where(np.isfinite(own).all(axis=1)[:, None], own, center)
+def own_centers(source: str, *, psf: np.ndarray, gauss: np.ndarray, cc: np.ndarray) -> np.ndarray:
+    """Take the centres of one method.
+
+    Parameters
+    ----------
+    source : str
+        psf, gauss or cc.
+    psf, gauss, cc : ndarray, (n, 3), (n, 6), (n, 3)
+        As in `Measurement`.
+
+    Returns
+    -------
+    ndarray, (n, 2)
+        x, y; NaN where unknown.
+    """
+    return {"psf": psf[:, :2], "gauss": gauss[:, 1:3], "cc": cc[:, :2]}[source]

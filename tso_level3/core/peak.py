@@ -16,12 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from tso_level3.core.nodes import STEP, by_node, node_of
 from tso_level3.utils.cache import SizedCache
 
-__all__ = ["Correlator", "Peaks", "node_of"]
+__all__ = ["Correlator", "Peaks"]
 
-#: Distance between the nodes [pix].
-STEP = 0.1
 # With the fifth order a peak is good to 1e-6 pixels where the next node is as near.
 _DEGREE = 5
 _ORDERS = [(n - j, j) for n in range(_DEGREE + 1) for j in range(n + 1)]
@@ -48,22 +47,6 @@ class Peaks:
     value: np.ndarray
 
 
-def node_of(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Find the nearest node of the grid of expansions.
-
-    Parameters
-    ----------
-    x, y : ndarray, (n,)
-        Shifts [pix].
-
-    Returns
-    -------
-    (ndarray, ndarray)
-        Whole numbers of steps in x and y.
-    """
-    return np.rint(x / STEP).astype(np.int64), np.rint(y / STEP).astype(np.int64)
-
-
 @dataclass(frozen=True, eq=False)
 class Correlator:
     """A kernel laid on the pixels of a subframe.
@@ -86,7 +69,7 @@ class Correlator:
     columns: np.ndarray
     rows: np.ndarray
     good: np.ndarray
-    _kept: SizedCache = field(default_factory=SizedCache, init=False)
+    _cache: SizedCache = field(default_factory=SizedCache, init=False)
 
     def functionals(self, node: tuple[int, int]) -> np.ndarray:
         """Make the weights of the Taylor coefficients about a node.
@@ -102,7 +85,7 @@ class Correlator:
             One row a coefficient of the covariance with the normalised kernel.
         """
         size = 8 * len(_ORDERS) * self.good.size
-        return self._kept.get(node, lambda: self._functionals(node), size)
+        return self._cache.get(node, lambda: self._functionals(node), size)
 
     def _functionals(self, node: tuple[int, int]) -> np.ndarray:
         u = self.columns - (self.x + STEP * node[0])
@@ -134,35 +117,30 @@ class Correlator:
         Peaks
             The peaks.
         """
-        n = len(images)
-        x, y = np.array(x, float), np.array(y, float)
-        value = np.full(n, np.nan)
-        finite = np.isfinite(x) & np.isfinite(y)
-        nx, ny = node_of(np.where(finite, x, 0.0), np.where(finite, y, 0.0))
-        todo = np.flatnonzero(finite)
-        failed = ~finite
+        place, value = np.stack([x, y], axis=1).astype(float), np.full(len(images), np.nan)
+        failed = ~np.isfinite(place).all(axis=1)
+        nodes = _nodes(np.where(failed[:, None], 0.0, place))
+        todo = np.flatnonzero(~failed)
         for _ in range(turns):
             if todo.size == 0:
                 break
-            for node, rows in _groups(nx[todo], ny[todo]):
+            for node, rows in by_node(nodes[todo]):
                 rows = todo[rows]
-                part = images if len(rows) == n else images[rows]
-                dx, dy, height = _newton(self.functionals(node) @ part.T)
-                x[rows], y[rows] = STEP * node[0] + dx, STEP * node[1] + dy
-                value[rows] = height
-            bad = ~np.isfinite(x[todo])
-            failed[todo[bad]] = True
-            todo = todo[~bad]
+                part = images if len(rows) == len(images) else images[rows]
+                dx, dy, value[rows] = _newton(self.functionals(node) @ part.T)
+                place[rows] = STEP * np.array(node) + np.stack([dx, dy], axis=1)
+            lost = ~np.isfinite(place[todo, 0])
+            failed[todo[lost]] = True
+            todo = todo[~lost]
             # Move on only where the expansion is left: half a step more than the nearest node.
-            away = np.maximum(np.abs(x[todo] - STEP * nx[todo]), np.abs(y[todo] - STEP * ny[todo]))
+            away = np.abs(place[todo] - STEP * nodes[todo]).max(axis=1, initial=0.0)
             todo = todo[away > 0.75 * STEP]
-            nx[todo], ny[todo] = node_of(x[todo], y[todo])
+            nodes[todo] = _nodes(place[todo])
         failed[todo] = True
         with np.errstate(invalid="ignore", divide="ignore"):
             value /= self._spread(images)
-        for array in (x, y, value):
-            array[failed] = np.nan
-        return Peaks(x, y, value)
+        place[failed], value[failed] = np.nan, np.nan
+        return Peaks(place[:, 0], place[:, 1], value)
 
     def _spread(self, images: np.ndarray) -> np.ndarray:
         """Root of the sum of squares about the mean, over the subframe."""
@@ -202,16 +180,8 @@ def _product(series: np.ndarray) -> np.ndarray:
     return out
 
 
-def _groups(nx: np.ndarray, ny: np.ndarray) -> list[tuple[tuple[int, int], np.ndarray]]:
-    """Collect the rows of each node."""
-    if nx.size and (nx == nx[0]).all() and (ny == ny[0]).all():
-        return [((int(nx[0]), int(ny[0])), np.arange(len(nx)))]
-    keys, inverse = np.unique(np.stack([nx, ny]), axis=1, return_inverse=True)
-    inverse = inverse.ravel()
-    return [
-        ((int(keys[0, g]), int(keys[1, g])), np.flatnonzero(inverse == g))
-        for g in range(keys.shape[1])
-    ]
+def _nodes(place: np.ndarray) -> np.ndarray:
+    return np.stack(node_of(*place.T), axis=1)
 
 
 def _newton(c: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -242,6 +242,8 @@ class Plan:
         What gives the centre: psf, gauss, cc or position.
     moving : bool
         Whether the apertures move.
+    motion : float
+        Distance from the centre to the farthest one in the sample [pix].
     overlap : ndarray, (n_radii, n_near)
         Overlaps at the fixed centre.
     apertures : MovingApertures
@@ -299,6 +301,7 @@ class Plan:
     unit: str = ""
     directions: np.ndarray | None = None
     flags: int = 0
+    motion: float = 0.0
     info: dict = field(default_factory=dict)
 
     @cached_property

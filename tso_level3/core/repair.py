@@ -1,12 +1,13 @@
-"""Missing pixels: which they are, and what they would have held.
+"""Detection of outlier pixels and fit of the template without them.
 
 Pixels are missing where the input says so, and where a frame departs from the fitted model by
-more than the noise allows (cosmic rays). Fit and finding alternate: a bright spike spoils the fit
+more than the noise allows (cosmic rays). Fit and detection alternate: a bright spike spoils the fit
 and makes its neighbours look bad, so only hits above a part of the strongest are taken out before
-the next fit, and those that no longer stand out are released. A frame was not hit where very many
-pixels depart, or where those that are left do not fit either, or where pixels of the core depart
-that no ray would change together: the star's image has changed (seeing, a tilted mirror
-segment). It is left as it is.
+the next fit, and those that no longer stand out are released.
+
+A frame's image has changed (seeing, a tilted mirror segment), and no pixel is taken out, where very
+many pixels depart, where those that are left do not fit either, or where pixels of the core depart
+that no cosmic ray changes together.
 """
 
 from __future__ import annotations
@@ -15,18 +16,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tso_level3.core.bad import Bad
 from tso_level3.core.blocks import blocks
-from tso_level3.core.template import TURNS, Bad, Fit, Template, by_node, fit_frames
+from tso_level3.core.nodes import by_node
+from tso_level3.core.template import TURNS, Fit, Template, fit_frames
 
 __all__ = ["Repaired", "find_and_fit"]
 
+# Hits above this part of the strongest are taken out first.
 _STRONGEST = 0.3
 _MAX_ROUNDS = 8
-_SETTLED = 400_000
+# Pixels that are fitted again together.
+_TOGETHER = 400_000
 # More departures than this part of the subframe, and than this number, are a change of the image.
 _CHANGED = 0.02
 _CHANGED_PIXELS = 12
-# Before anything is taken out, this part.
+# The same before anything is taken out.
 _HOPELESS = 0.2
 # Pixels with more than this part of the template's peak are its core.
 _CORE = 0.1
@@ -38,12 +43,11 @@ _COMPACT, _STRONG = 4, 0.3
 _REPLACED, _MUCH = 0.02, 0.1
 # What is left in the core is as large as its limit; this much more is no noise.
 _UNLIKE = 1.5
-_STATE = ("nodes", "coefficients", "flux", "x", "y", "covariance", "ok")
 
 
 @dataclass(frozen=True, eq=False)
 class Repaired:
-    """Frames whose missing pixels are known.
+    """Fits, residuals and missing pixels of frames.
 
     Attributes
     ----------
@@ -52,13 +56,13 @@ class Repaired:
     residuals : ndarray, (n, n_pixels)
         Frames less the model; zero at missing pixels.
     model_at_bad : ndarray, (n_bad,)
-        What the model says of the missing pixels.
+        The model at the missing pixels.
     bad : Bad
         Missing pixels, outliers included.
     outlier : ndarray, (n,), bool
         Whether the frame has an outlier in time.
     changed : ndarray, (n,), bool
-        Whether the star's image is not that of the template: no outlier was taken out.
+        Whether the star's image differs from the template; no outlier was taken out then.
     """
 
     fit: Fit
@@ -118,18 +122,25 @@ def find_and_fit(
         rows, count = np.unique(hits.frame[hits.pixel < n_fit], return_counts=True)
         bad = given.join(_drop(hits, rows))
         outlier[rows] = False
-        # What a ray spoils is found again when it is taken out; this much is no ray's work.
+        # No cosmic ray spoils so much.
         hopeless = (count > _HOPELESS * n_fit) | template.lost
         changed[rows[hopeless]] = True
         rows = rows[~hopeless]
+        start = np.stack([fit.x, fit.y], axis=1)
+        start = np.where(np.isfinite(start) & fit.ok[:, None], start, 0.0)
         # In parts, each of which is copied some times.
-        step = max(1, _SETTLED // images.shape[1])
+        step = max(1, _TOGETHER // images.shape[1])
         for some in (rows[first : first + step] for first in range(0, rows.size, step)):
-            found, changed[some] = _settle(
-                template, images, given, limit, sigma, some, fit, residuals, turns
-            )
-            bad = bad.join(found)
-            outlier[found.frame] = True
+            again = _fit_again(
+                template, images[some], given.select(some, n), limit, sigma, residuals[some],
+                start[some], turns,
+            )  # fmt: skip
+            kept = np.flatnonzero(~again.changed)
+            fit = fit.updated(some[kept], again.fit.select(kept))
+            residuals[some[kept]] = again.residuals[kept]
+            changed[some] = again.changed
+            bad = bad.join(Bad(some[again.found.frame], again.found.pixel))
+            outlier[some[again.found.frame]] = True
     images[bad.frame, bad.pixel] = 0.0
     residuals[bad.frame, bad.pixel] = 0.0
     at_bad = np.einsum("kj,kj->k", fit.terms_at(template, bad), fit.coefficients[bad.frame])
@@ -170,56 +181,52 @@ def _drop(bad: Bad, rows: np.ndarray) -> Bad:
     return Bad(bad.frame[keep], bad.pixel[keep])
 
 
-def _settle(
+@dataclass(frozen=True, eq=False)
+class _FittedAgain:
+    """Frames that were hit inside the subframe: new fits and residuals, hits, changed images."""
+
+    fit: Fit
+    residuals: np.ndarray
+    found: Bad
+    changed: np.ndarray
+
+
+def _fit_again(
     template: Template,
     images: np.ndarray,
-    given: Bad,
+    known: Bad,
     limit: np.ndarray,
     sigma: float,
-    rows: np.ndarray,
-    fit: Fit,
     residuals: np.ndarray,
+    start: np.ndarray,
     turns: int,
-) -> tuple[Bad, np.ndarray]:
-    """Alternate fit and finding for the frames hit inside the subframe; update their fits.
-
-    Returns what was found, and which of the frames have changed instead.
-    """
-    n, n_fit = len(images), len(template.weights)
-    known = given.select(rows, n)
-    start = np.stack([fit.x[rows], fit.y[rows]], axis=1)
-    start = np.where(np.isfinite(start) & fit.ok[rows, None], start, 0.0)
-    before = {name: getattr(fit, name)[rows] for name in _STATE}
-    again, found = _alternate(
-        template, images[rows, :n_fit], known, limit, sigma, residuals[rows, :n_fit], start, turns
+) -> _FittedAgain:
+    """Alternate fit and detection for frames that were hit inside the subframe."""
+    n_fit = len(template.weights)
+    fit, found = _alternate(
+        template, images[:, :n_fit], known, limit, sigma, residuals[:, :n_fit], start, turns
     )
-    full = again.model(template)
-    np.subtract(images[rows], full, out=full)
+    full = fit.model(template)
+    np.subtract(images, full, out=full)
     full[known.frame, known.pixel] = 0.0
     changed = _have_changed(template, full[:, :n_fit], found, limit[:n_fit])
-    for name, old in before.items():
-        new = getattr(again, name)
-        getattr(fit, name)[rows] = np.where(changed.reshape(-1, *[1] * (old.ndim - 1)), old, new)
     # Pixels outside the subframe do not matter to the fit: they are tested when it is settled.
-    kept = np.flatnonzero(~changed)
-    residuals[rows[kept]] = full[kept]
     outside = _hits(full[:, n_fit:], limit[n_fit:], sigma)
     found = found.join(Bad(outside.frame, outside.pixel + n_fit))
-    found = _drop(found, np.flatnonzero(changed))
-    return Bad(rows[found.frame], found.pixel), changed
+    return _FittedAgain(fit, full, _drop(found, np.flatnonzero(changed)), changed)
 
 
 def _have_changed(
     template: Template, residuals: np.ndarray, found: Bad, limit: np.ndarray
 ) -> np.ndarray:
-    """Tell which frames were not hit, but hold an image that is not that of the template."""
+    """Tell which frames hold a changed image rather than a cosmic ray."""
     n, n_fit = residuals.shape
     star = np.maximum(template.node((0, 0)).terms[0, :n_fit], 0.0)
     core = star > _CORE * star.max()
     hits = found.frame[core[found.pixel]]
     count = np.bincount(found.frame, minlength=n)
     changed = count > max(_CHANGED * n_fit, _CHANGED_PIXELS)
-    # A pixel that is dark for once, or many at a time, is not the work of one ray.
+    # One ray makes no pixel dark, and does not change many at a time.
     away = residuals[found.frame, found.pixel]
     dark = np.bincount(found.frame[(away < 0) & core[found.pixel]], minlength=n) > 1
     several = np.bincount(hits, minlength=n)
@@ -247,7 +254,7 @@ def _alternate(
     start: np.ndarray,
     turns: int,
 ) -> tuple[Fit, Bad]:
-    """Fit and find in subframes that were hit, until nothing changes."""
+    """Alternate fit and detection in the subframe until the list of hits stays the same."""
     n_fit = part.shape[1]
     inside = known.pixel < n_fit
     known = Bad(known.frame[inside], known.pixel[inside])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
 
 import numpy as np
+from scipy.fft import dctn, idctn
+from scipy.interpolate import RectBivariateSpline
 
-from tso_level3.core.surface import Surface
+from tso_level3.datatypes import KernelLike
 from tso_level3.utils.cache import SizedCache
 
 __all__ = ["ShiftedImage", "without_noise"]
@@ -30,8 +31,8 @@ class ShiftedImage:
         The mean image, net of background.
     origin : (int, int)
         x, y in the frame of its first pixel.
-    kernel : Kernel, GaussianKernel or None
-        What it is compared with; None where the spline moves all of it.
+    kernel : KernelLike or None
+        The kernel that moves its part of the image; None where the spline moves all of it.
     x, y : float
         Where the star is in the frame.
     flux : float
@@ -43,12 +44,12 @@ class ShiftedImage:
 
     image: np.ndarray
     origin: tuple[int, int]
-    kernel: Any
+    kernel: KernelLike | None
     x: float
     y: float
     flux: float
     rest: np.ndarray | None = None
-    _kept: SizedCache = field(default_factory=SizedCache, init=False)
+    _cache: SizedCache = field(default_factory=SizedCache, init=False)
     _moves: SizedCache = field(
         default_factory=lambda: SizedCache(8_000_000, pickled_bytes=0), init=False
     )
@@ -101,7 +102,7 @@ class ShiftedImage:
             if self.rest is not None:
                 moved += self._spline("rest", self.rest, sx, sy, nx, ny, window)
             return moved
-        left = self._kept.get(
+        left = self._cache.get(
             "left", lambda: self.image - self._rendered(0.0, 0.0, 0, 0), self.image.nbytes
         )
         return moved + self._spline("left", left, sx, sy, 0, 0)
@@ -133,19 +134,16 @@ class ShiftedImage:
         window: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> np.ndarray:
         height, width = image.shape
-        spline = self._kept.get(f"spline of {name}", lambda: _spline_of(image), image.nbytes)
+        spline = self._cache.get(f"spline of {name}", partial(_spline_of, image), image.nbytes)
         rows, columns = self._rows_and_columns() if window is None else window
         rows, columns = np.clip(rows - sy, 0, height - 1), np.clip(columns - sx, 0, width - 1)
-        return spline(rows, columns, dx=ny, dy=nx)
+        moved: np.ndarray = spline(rows, columns, dx=ny, dy=nx)
+        return moved
 
 
-def _spline_of(image: np.ndarray) -> Callable[..., np.ndarray]:
+def _spline_of(image: np.ndarray) -> RectBivariateSpline:
     height, width = image.shape
-    if min(height, width) > 5:
-        return Surface(image)
-    from scipy.interpolate import RectBivariateSpline
-
-    order = min(height - 1, width - 1)
+    order = min(height - 1, width - 1, 5)
     return RectBivariateSpline(np.arange(height), np.arange(width), image, kx=order, ky=order)
 
 
@@ -177,8 +175,6 @@ def without_noise(
     Wiener 1949, Extrapolation, Interpolation and Smoothing of Stationary Time Series;
     Press et al. 2007, Numerical Recipes, section 13.3.
     """
-    from scipy.fft import dctn, idctn
-
     # The cosine transform has no jump at the edges.
     waves = dctn(image, norm="ortho")
     height, width = image.shape

@@ -9,12 +9,12 @@ outer products of its bad pixels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
 from tso_level3.core.bad import Bad
-from tso_level3.core.peak import STEP, node_of
+from tso_level3.core.nodes import STEP, by_node, node_of
 from tso_level3.core.shift import ShiftedImage
 from tso_level3.utils.cache import SizedCache
 
@@ -89,7 +89,7 @@ class Template:
     constant: bool = True
     response: np.ndarray | None = None
     lost: bool = False
-    _kept: SizedCache = field(default_factory=SizedCache, init=False)
+    _cache: SizedCache = field(default_factory=SizedCache, init=False)
 
     @property
     def n_terms(self) -> int:
@@ -99,7 +99,7 @@ class Template:
     @property
     def variance_factor(self) -> np.ndarray:
         """Variance of each coefficient over what inverse-variance weights would say, (n_terms,)."""
-        return self._kept.get("factor", self._variance_factor)
+        return self._cache.get("factor", self._variance_factor)
 
     def _variance_factor(self) -> np.ndarray:
         node = self.node((0, 0))
@@ -121,7 +121,7 @@ class Template:
             The model; kept for the next call.
         """
         size = 8 * self.n_terms * (len(self.columns) + len(self.weights))
-        return self._kept.get(key, lambda: self._make(key), size)
+        return self._cache.get(key, lambda: self._make(key), size)
 
     def _make(self, key: tuple[int, int]) -> Node:
         sx, sy = STEP * key[0], STEP * key[1]
@@ -194,6 +194,41 @@ class Fit:
     covariance: np.ndarray
     ok: np.ndarray
 
+    def select(self, rows: np.ndarray) -> Fit:
+        """Take the fits of some frames.
+
+        Parameters
+        ----------
+        rows : ndarray, (m,), int
+            The frames.
+
+        Returns
+        -------
+        Fit
+            Their fits.
+        """
+        return Fit(*(getattr(self, item.name)[rows] for item in fields(self)))
+
+    def updated(self, rows: np.ndarray, other: Fit) -> Fit:
+        """Replace the fits of some frames.
+
+        Parameters
+        ----------
+        rows : ndarray, (m,), int
+            The frames.
+        other : Fit
+            Their new fits.
+
+        Returns
+        -------
+        Fit
+            All fits.
+        """
+        columns = [getattr(self, item.name).copy() for item in fields(self)]
+        for column, item in zip(columns, fields(self), strict=True):
+            column[rows] = getattr(other, item.name)
+        return Fit(*columns)
+
     def model(self, template: Template, n_pixels: int | None = None) -> np.ndarray:
         """Evaluate the fitted model.
 
@@ -237,28 +272,6 @@ class Fit:
         for key, rows in by_node(self.nodes[bad.frame]):
             out[rows] = template.node(key).terms[:, bad.pixel[rows]].T
         return out
-
-
-def by_node(nodes: np.ndarray) -> list[tuple[tuple[int, int], np.ndarray]]:
-    """Collect the rows of each node.
-
-    Parameters
-    ----------
-    nodes : ndarray, (n, 2), int
-        Node of each row.
-
-    Returns
-    -------
-    list of ((int, int), ndarray)
-        Node and its rows, ascending.
-    """
-    if len(nodes) == 0:
-        return []
-    if (nodes == nodes[0]).all():
-        return [((int(nodes[0, 0]), int(nodes[0, 1])), np.arange(len(nodes)))]
-    keys, inverse = np.unique(nodes, axis=0, return_inverse=True)
-    inverse = inverse.ravel()
-    return [((int(k[0]), int(k[1])), np.flatnonzero(inverse == g)) for g, k in enumerate(keys)]
 
 
 def fit_frames(

@@ -8,8 +8,8 @@ of the input's errors but the same in every integration; it is taken out.
 from __future__ import annotations
 
 import numpy as np
+from scipy.optimize import nnls
 
-from tso_level3.core.nonnegative import nonnegative
 from tso_level3.core.plan import Noise
 
 __all__ = [
@@ -113,7 +113,7 @@ def from_errors(
         weight = 1.0 / (square[good] * doubt)
         part = design[good] * weight[:, None]
         scale = np.sqrt(np.mean(part**2, axis=0)) + 1e-300
-        found[: len(scale)] = nonnegative(part / scale, square[good] * weight) / scale
+        found[: len(scale)] = nnls(part / scale, square[good] * weight)[0] / scale
     fixed = found[2] * signal**2
     model = np.maximum(found[0] * np.nan_to_num(template) + found[1], 0.3 * found[1])
     if flat:

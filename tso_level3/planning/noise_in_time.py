@@ -8,8 +8,8 @@ the star's photon noise is known where the unit counts electrons; otherwise it i
 from __future__ import annotations
 
 import numpy as np
+from scipy.optimize import nnls
 
-from tso_level3.core.nonnegative import nonnegative
 from tso_level3.core.plan import Noise
 from tso_level3.utils.stats import column_median, mad_std
 
@@ -181,7 +181,7 @@ def _fitted(
         weight = np.sqrt(freedom) / np.maximum(slope * star + constant, 1e-300)
         design = np.stack([star, np.ones_like(star)], axis=1)[use] * weight[use, None]
         scale = np.sqrt(np.mean(design**2, axis=0)) + 1e-300
-        found = nonnegative(design / scale, square[use] * weight[use]) / scale
+        found = nnls(design / scale, square[use] * weight[use])[0] / scale
         slope, constant = float(found[0]), float(found[1])
         if not slope * star.max() + constant > 0:
             return 0.0, float(np.mean(square))

@@ -1,4 +1,4 @@
-"""What is quoted where noise does not decide: the user's, a visit's, or the mode's aperture."""
+"""Primary aperture to use unless noise decides otherwise: of the user, a product or the mode."""
 
 from __future__ import annotations
 
@@ -7,53 +7,15 @@ import numpy as np
 from tso_level3.config.modes import Mode
 from tso_level3.config.settings import Settings
 from tso_level3.planning.geometry import Geometry
-from tso_level3.quality.choice import Wish
+from tso_level3.quality.choice import AperturePreference
 
-__all__ = ["wish_of", "with_aperture_of"]
-
-
-def with_aperture_of(settings: Settings) -> Settings:
-    """Take radius and annulus from another product where the settings say so.
-
-    Parameters
-    ----------
-    settings : Settings
-        The parameters.
-
-    Returns
-    -------
-    Settings
-        The same, or with the other product's aperture in place of a choice.
-
-    Raises
-    ------
-    ValueError
-        The other file is no product.
-    """
-    if settings.aperture_from is None:
-        return settings
-    other = _facts(settings.aperture_from)
-    quoted = other["quoted"]
-    changes = {"choose_aperture": False}
-    for name in ("background", "background_stat"):
-        changes[name] = other["settings"][name]
-    for name in ("radius", "radius_inner", "radius_outer"):
-        # The frame as background has no outer radius.
-        if quoted.get(name) is not None and np.isfinite(quoted[name]):
-            changes[name] = float(quoted[name])
-    if settings.radii is None and "radius" in changes:
-        changes["radii"] = (changes["radius"],)
-    return settings.replace(**changes)
+__all__ = ["preference_of"]
 
 
-def _facts(path: str) -> dict:
-    from tso_level3.product.model import open as open_product
-
-    return dict(open_product(path).meta.tso_level3.instance)
-
-
-def wish_of(settings: Settings, mode: Mode, geometry: Geometry) -> Wish:
-    """Say what is quoted unless noise decides otherwise.
+def preference_of(
+    settings: Settings, mode: Mode, geometry: Geometry, *, lent_kind: str | None = None
+) -> AperturePreference:
+    """Give the primary aperture, and whether noise may decide otherwise.
 
     Parameters
     ----------
@@ -63,23 +25,30 @@ def wish_of(settings: Settings, mode: Mode, geometry: Geometry) -> Wish:
         The observing mode.
     geometry : Geometry
         Radii and annuli.
+    lent_kind : str, optional
+        Kind of the primary light curve of the product that `aperture_from` names.
 
     Returns
     -------
-    Wish
-        Kind and radius, and whether noise may decide.
+    AperturePreference
+        Kind, radius and reason.
     """
     kind, reason = "aperture", "radius of the observing mode"
-    choose, fixed = settings.choose_aperture, False
     listed = settings.radii is not None
-    if settings.aperture_from is not None:
-        kind = str(_facts(settings.aperture_from)["quoted"]["kind"])
-        reason, choose = "aperture of another product", False
+    if lent_kind is not None:
+        kind, reason = lent_kind, "aperture of another product"
     elif settings.radius is not None:
-        reason, fixed = "radius of the settings", True
+        reason = "radius of the settings"
     elif mode.fills_frame and not geometry.annuli and not listed:
         # A sum of the frame moves with the star across its edges, and there is no sky beside it.
         kind, reason = "psf", "the image fills the frame"
     elif not np.isclose(geometry.radius, mode.radius):
         reason = "radius nearest to that of the observing mode"
-    return Wish(kind, geometry.radius, choose, reason, fixed, listed)
+    return AperturePreference(
+        kind=kind,
+        radius=geometry.radius,
+        choose=settings.choose_aperture,
+        reason=reason,
+        fixed=settings.radius is not None and lent_kind is None,
+        listed=listed,
+    )

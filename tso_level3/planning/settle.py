@@ -12,8 +12,9 @@ import numpy as np
 from tso_level3.config.modes import Mode
 from tso_level3.config.settings import Settings
 from tso_level3.core.aperture import MovingApertures, overlap_pixels
+from tso_level3.core.background import location
 from tso_level3.core.gaussian import fit_gaussians, response
-from tso_level3.core.measure import gather, measure
+from tso_level3.core.measure import gather, measure, own_centers
 from tso_level3.core.peak import Correlator
 from tso_level3.core.plan import BackgroundPlan, Layout, Measurement, Noise, Plan
 from tso_level3.core.template import Template
@@ -137,7 +138,7 @@ def settle(sample: Sample, settings: Settings, *, empirical: bool = False) -> Pl
         )
         # Its residuals are as large as the sample.
         del builder
-        return _centered(plan, sample, settings)
+        return _centered(plan, sample)
 
     plan = settled(values)
     if settings.flicker == "none":
@@ -219,8 +220,8 @@ def _assemble(
         annuli=geometry.annuli,
         radii=geometry.radii,
         center=(template.x, template.y),
-        source=_source(settings, sample.mode),
-        moving=settings.moving_centroid,
+        source=(source := _source(settings, sample.mode)),
+        moving=settings.moving_centroid and source != "position",
         overlap=_overlap((template.x, template.y), geometry.radii, layout),
         apertures=MovingApertures.of(layout.columns[near], layout.rows[near], geometry.radii),
         gauss_start=gauss,
@@ -230,7 +231,7 @@ def _assemble(
         fill=settings.fill,
         outlier_sigma=settings.outlier_sigma if len(builder.values) >= FEW else 0.0,
         unit=sample.unit,
-        flags=_flags(sample, template),
+        flags=int(Flag.GAUSS_NO_POSITION if sample.mode.weak_lens else Flag(0)),
     )
 
 
@@ -247,16 +248,6 @@ def _rings(
     )
 
 
-def _flags(sample: Sample, template: Template) -> int:
-    """Give the flags that all integrations have."""
-    flags = Flag.GAUSS_NO_POSITION if sample.mode.weak_lens else Flag(0)
-    reach = float(sample.geometry.radii[-1])
-    below = min(template.x, template.y) - reach < -0.5
-    if below or not _inside(sample.layout, template, reach):
-        flags |= Flag.APERTURE_CUT
-    return int(flags)
-
-
 def _levels(
     image: np.ndarray,
     template: Template,
@@ -264,13 +255,11 @@ def _levels(
     rings: tuple[np.ndarray, ...],
     stat: str,
 ) -> np.ndarray:
-    """Find what of the template in each ring is sky: all but the star's wings.
+    """Compute the level of the template and its derivatives in each ring, less the star's wings.
 
-    The template's zero is the annulus of the mean image, wings included. A computed kernel knows
-    the wings; without one the background holds them, as it does in every other tool, and what the
-    terms of motion and width put there.
+    The zero of the template is the annulus of the mean image, wings included. A computed kernel
+    knows the wings; without one they count as background, as do the terms of motion and width.
     """
-    statistic = np.mean if stat == "mean" else np.median
     wings = np.zeros_like(image)
     levels = np.zeros((_SHAPES, len(rings)))
     if sample.kernel.kind in ("jwst", "stpsf", "file"):
@@ -283,14 +272,13 @@ def _levels(
         for k, r in enumerate(rings):
             levels[:, k] = shapes[:, r].sum(axis=1) / max(r.size, 1)
     # Pixel by pixel: the median of skewed wings on a sky with a gradient is not the sum of medians.
-    levels[0] = [statistic(image[r] - wings[r]) if r.size else 0.0 for r in rings]
+    levels[0] = [location((image[r] - wings[r])[None], stat)[0] if r.size else 0.0 for r in rings]
     return levels
 
 
-def _inside(layout: Layout, template: Template, reach: float) -> bool:
-    """Tell whether the largest aperture has all its pixels."""
-    overlap = _overlap((template.x, template.y), np.array([reach]), layout)
-    return bool(abs(overlap.sum() / (np.pi * reach**2) - 1.0) < 1e-9)
+def _complete(overlap: np.ndarray, radius: float) -> bool:
+    """Tell whether an aperture has all its pixels."""
+    return bool(abs(overlap.sum() / (np.pi * radius**2) - 1.0) < 1e-9)
 
 
 def _overlap(center: tuple[float, float], radii: np.ndarray, layout: Layout) -> np.ndarray:
@@ -336,22 +324,23 @@ def _measured(sample: Sample, plan: Plan) -> Measurement:
     return Measurement.merge([measure(Pixels(part), plan, sample.scale) for part in parts])
 
 
-def _centered(plan: Plan, sample: Sample, settings: Settings) -> Plan:
+def _centered(plan: Plan, sample: Sample) -> Plan:
     """Move the fixed apertures to the median of the chosen centre over the sample."""
+    center, motion = (plan.template.x, plan.template.y), 0.0
     if plan.source == "position":
         center = sample.position
     else:
         found = _measured(sample, dataclasses.replace(plan, moving=False))
-        own = {
-            "psf": found.psf[:, :2],
-            "gauss": found.gauss[:, 1:3],
-            "cc": found.cc[:, :2],
-        }[plan.source]
-        good = np.isfinite(own).all(axis=1)
-        center = (plan.template.x, plan.template.y)
-        if good.any():
-            center = tuple(float(value) for value in np.median(own[good], axis=0))
+        own = own_centers(plan.source, psf=found.psf, gauss=found.gauss, cc=found.cc)
+        own = own[np.isfinite(own).all(axis=1)]
+        if len(own):
+            x, y = np.median(own, axis=0)
+            center, motion = (float(x), float(y)), float(np.hypot(*(own - (x, y)).T).max())
         else:
             log.warning("No centre was found in the sample; the mean image's is used.")
     overlap = _overlap(center, plan.radii, plan.layout)
-    return dataclasses.replace(plan, center=center, overlap=overlap)
+    flags = plan.flags
+    # Moving apertures are judged frame by frame.
+    if not plan.moving and not _complete(overlap[-1], plan.radii[-1]):
+        flags |= int(Flag.APERTURE_CUT)
+    return dataclasses.replace(plan, center=center, overlap=overlap, motion=motion, flags=flags)

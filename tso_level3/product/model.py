@@ -353,16 +353,7 @@ class TSOLightCurveModel(JwstDataModel):  # type: ignore[misc]
             )
         refuse_unknown(others, ("vectors", "order", "window", "radius", "components"))
         flux, flux_err = self.flux_at(radius)
-        known = {item.name: item for item in TABLES["light_curve"] if not item.shape}
-        named = {}
-        for name in (vectors,) if isinstance(vectors, str) else vectors:
-            if name not in known:
-                raise ValueError(f"vectors: {name!r} found, expected columns: {', '.join(known)}")
-            named[name] = np.asarray(self.light_curve[name], dtype=float)
-        values = np.asarray(self.light_curve["components"], dtype=float)
-        significant = self.record.components.significant
-        count = _count_of(components, values.shape[1], significant)
-        named |= {f"component_{k + 1}": values[:, k] for k in range(count)}
+        named = self._vectors((vectors,) if isinstance(vectors, str) else vectors, components)
         time = self._time
         if window is None:
             window = transit_of(self)
@@ -376,6 +367,18 @@ class TSOLightCurveModel(JwstDataModel):  # type: ignore[misc]
         else:
             window = days(window, self.time_scale)
         return detrend(time, flux, flux_err, named, order=order, window=window)
+
+    def _vectors(self, names: Sequence[str], components: bool | int | str) -> dict[str, np.ndarray]:
+        """Look up columns with one number per row, and components, by name."""
+        table = self.light_curve
+        known = [item.name for item in TABLES["light_curve"] if not item.shape]
+        for name in names:
+            if name not in known:
+                raise ValueError(f"vectors: {name!r} found, expected columns: {', '.join(known)}")
+        named = {name: np.asarray(table[name], dtype=float) for name in names}
+        values = np.asarray(table["components"], dtype=float)
+        count = _count_of(components, values.shape[1], self.record.components.significant)
+        return named | {f"component_{k + 1}": values[:, k] for k in range(count)}
 
     @property
     def _time(self) -> np.ndarray:

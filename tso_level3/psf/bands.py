@@ -4,12 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tso_level3.config.instruments import (
-    DETECTOR_SCALES,
-    PIXEL_SCALES,
-    WEAK_LENSES,
-    detector_name,
-)
+from tso_level3.config.instruments import DETECTOR_SCALES, PIXEL_SCALES, WEAK_LENSES, detector_name
 from tso_level3.psf.optics import Blur
 
 __all__ = [

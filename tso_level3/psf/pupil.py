@@ -127,44 +127,8 @@ def _struts(axis: np.ndarray, cos: float, sin: float) -> np.ndarray:
     return shadow
 
 
-def aperture(rotation: float = 0.0) -> np.ndarray:
-    """Return the transmitted amplitude of the pupil.
-
-    Parameters
-    ----------
-    rotation : float, optional
-        Rotation of the pupil in degrees, counter-clockwise (MIRI's is -4.83).
-
-    Returns
-    -------
-    ndarray
-        (NPUP, NPUP) float64, 0 to 1; a copy.
-    """
-    return draw(rotation).amplitude.copy()
-
-
-def segment_map(rotation: float = 0.0) -> np.ndarray:
-    """Return the number of the segment that each pupil sample belongs to.
-
-    Parameters
-    ----------
-    rotation : float, optional
-        Rotation of the pupil in degrees, counter-clockwise.
-
-    Returns
-    -------
-    ndarray
-        (NPUP, NPUP) integers, 0 in the gaps and outside, 1 to 18 as in `segment_centers`; a copy.
-    """
-    return draw(rotation).segments.copy()
-
-
 def segment_wavefront(
-    *,
-    seed: int,
-    rms: float = 68e-9,
-    figure: float = 0.3,
-    rotation: float = 0.0,
+    *, seed: int, rms: float = 68e-9, figure: float = 0.3, rotation: float = 0.0
 ) -> np.ndarray:
     """Draw a random wavefront error of the segments' poses and figures.
 
@@ -210,12 +174,7 @@ def segment_wavefront(
 
 
 def segment_tilt(
-    segment: int,
-    tip: float,
-    tilt: float,
-    piston: float = 0.0,
-    *,
-    rotation: float = 0.0,
+    segment: int, tip: float, tilt: float, piston: float = 0.0, *, rotation: float = 0.0
 ) -> np.ndarray:
     """Compute the wavefront error of one segment that moved, as in a tilt event.
 

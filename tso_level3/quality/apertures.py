@@ -1,14 +1,15 @@
-"""Which aperture and annulus, or the fit of the template, gives the quietest light curve."""
+"""Choice of the primary light curve: aperture and annulus, or the fit of the template."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from tso_level3.columns import APERTURES, GRID
+from tso_level3.columns import APERTURES, GRID, Column
 from tso_level3.core.plan import Measurement, Plan
-from tso_level3.quality.choice import LEAST, Wish, choose, stated_scatter
+from tso_level3.quality.choice import LEAST, AperturePreference, Picked, Row, choose, stated_scatter
 from tso_level3.quality.compare import (
     box_difference,
     hour_of,
@@ -24,30 +25,30 @@ from tso_level3.utils.stats import median
 
 __all__ = ["Choice", "judge", "net_flux"]
 
-# No light curve is quieter than this part of its photon and read noise; relative error of a
-# scatter, times the root of the number of integrations, by which a short one may be.
+# Least ratio of the scatter to photon and read noise; relative error of a scatter, times the root
+# of the number of integrations.
 _QUIETEST, _SCATTER_ERROR = 0.9, 0.87
-# Part of the flux that other sources may have.
+# Largest fraction of the flux from other sources.
 _DILUTED = 0.01
-# Part of an aperture that may lie beyond the frame.
+# Largest fraction of an aperture beyond the frame.
 _CUT = 0.01
 _OVERLAPS = "overlaps the annulus: the star's light would be background"
-# Integrations that are worked on together.
+# Integrations per block.
 _ROWS = 4096
 
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """What is quoted.
+    """The primary light curve, and the tables of all.
 
     Attributes
     ----------
     kind : str
         aperture or psf.
     radius : int
-        Place of the radius in the plan's list.
+        Index of the radius in the plan.
     annulus : int
-        Place of the annulus in the plan's list.
+        Index of the annulus in the plan.
     grid, apertures : dict of ndarray
         The tables, by column name.
     reason : str
@@ -55,7 +56,7 @@ class Choice:
     surroundings : Surroundings
         Other sources, and an uneven sky.
     rejected : str
-        What stands against it, where nothing else was left; else empty.
+        The objection to it, where there was nothing better; else empty.
     """
 
     kind: str
@@ -69,39 +70,38 @@ class Choice:
 
 
 def net_flux(
-    found: Measurement, annulus: int, *, in_place: bool = False
+    found: Measurement, annulus: int, *, out: tuple[np.ndarray, np.ndarray] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Take the background of one annulus off the aperture sums.
+    """Subtract the background of one annulus from the aperture sums.
 
     Parameters
     ----------
     found : Measurement
         The exposure.
     annulus : int
-        Place of the annulus.
-    in_place : bool
-        Whether the sums and variances themselves become the answer: of a long exposure they are
-        the largest arrays there are.
+        Index of the annulus.
+    out : (ndarray, ndarray), optional
+        Arrays for the result, such as the sums and their variance themselves, which are the
+        largest arrays of a long exposure; by default new ones.
 
     Returns
     -------
     (ndarray, ndarray)
         Flux and its standard error, each (n, n_radii).
     """
-    flux, square = found.sums, found.variance
-    if not in_place:
-        flux, square = flux.copy(), square.copy()
+    flux, error = out or (np.empty_like(found.sums), np.empty_like(found.variance))
     level = found.background[:, annulus, None]
-    error = np.nan_to_num(found.background_err[:, annulus, None])
+    level_err = np.nan_to_num(found.background_err[:, annulus, None])
     for first in range(0, len(flux), _ROWS):
         part = slice(first, first + _ROWS)
-        flux[part] -= level[part] * found.areas[part]
-        square[part] += (error[part] * found.areas[part]) ** 2
-    return flux, np.sqrt(square, out=square)
+        areas = found.areas[part]
+        flux[part] = found.sums[part] - level[part] * areas
+        error[part] = np.sqrt(found.variance[part] + (level_err[part] * areas) ** 2)
+    return flux, error
 
 
 def _curve(found: Measurement, plan: Plan, row: int) -> np.ndarray:
-    """Give the light curve of a row of the grid, (n,): annuli by radii, then the fit."""
+    """Light curve of a row of the grid, (n,)."""
     annulus, radius = divmod(row, len(plan.radii))
     if annulus == max(len(plan.annuli), 1):
         return found.psf[:, 2]
@@ -112,116 +112,171 @@ def judge(
     found: Measurement,
     plan: Plan,
     time: np.ndarray,
-    wish: Wish,
+    preference: AperturePreference,
     windows: tuple[float, ...] | None = None,
 ) -> Choice:
-    """Measure the noise of every aperture and choose one.
+    """Measure the noise of every aperture and choose the primary one.
 
     Parameters
     ----------
     found : Measurement
         The exposure.
     plan : Plan
-        The plan it was measured with.
+        The plan of the measurement.
     time : ndarray, (n,)
         Times [d].
-    wish : Wish
-        What is quoted where it makes no difference.
+    preference : AperturePreference
+        The aperture to use where the noise does not decide.
     windows : tuple of float, optional
-        Times that count for noise.
+        Start and end of the times from which noise is measured.
 
     Returns
     -------
     Choice
-        The tables, and what is quoted.
+        The tables and the primary aperture.
 
     Notes
     -----
-    The score is the relative scatter of the flux as it is quoted: of single integrations, of bins
-    of ten minutes to an hour, and by steps that stay. Of all within one standard error of the
-    least score the nearest to the wish wins. What cannot be is not quoted: a light curve that is
-    quieter than its photons, or the fit of the template where it does not follow the flux.
+    The score is the relative scatter of the flux: of single integrations, of bins of ten minutes to
+    an hour, and by permanent steps. Of all within one standard error of the least score, the
+    nearest to the preference is chosen. Rejected are light curves that are quieter than their
+    photon noise, and the fit of the template where it does not follow the flux.
     """
     use = counted(time, windows)
     n, hour = int(use.sum()), hour_of(time, int(use.sum()))
-    centres = Centres(found.psf[:, 0], found.psf[:, 1])
-    size = bin_size(time, n)
-    pointing = pointing_noise(found, plan)
-    around = surroundings_of(plan, n)
-    rows: list[dict] = []
-    scatters: list[Scatter] = []
-    means: list[np.ndarray] = []
-
-    def judged(flux: np.ndarray, parts: dict[str, float]) -> dict:
-        # The steps of every row would fill the memory, and nothing asks for them here.
-        measured = scatter_about(flux, centres, use, size)
-        scatters.append(replace(measured, steps=np.zeros(0)))
-        row = _noise_row(flux, scatters[-1], parts, use)
-        means.append(bins(np.where(use, flux, np.nan), max(size // 2, 1)) / row["flux"])
-        return row | {"rejected": _too_quiet(row, plan, n)}
-
-    for a in range(max(len(plan.annuli), 1)):
-        inner, outer = (
-            (plan.annuli[a].inner, plan.annuli[a].outer) if plan.annuli else (np.nan, np.nan)
-        )
-        for r, radius in enumerate(plan.radii):
-            row = judged(_curve(found, plan, len(rows)), _expected(found, a, r))
-            place = {"kind": "aperture", "radius": radius, "radius_inner": inner}
-            row |= {**place, "radius_outer": outer, "pointing_noise": pointing[r]}
-            row["dilution"] = around.dilution[r]
-            if radius > inner:
-                row["rejected"] = _OVERLAPS
-            rows.append(row)
-    nothing = {"radius": np.nan, "radius_inner": np.nan, "radius_outer": np.nan}
-    variance = median(found.psf_err[:, 2] ** 2)
-    row = judged(found.psf[:, 2], {"total": variance, **_psf_parts(plan)})
-    rows.append({"kind": "psf", **nothing, **row, "dilution": around.dilution[-1]})
+    surroundings = surroundings_of(plan, n)
+    candidates = _candidates(found, plan, use, bin_size(time, n), surroundings)
+    rows = candidates.rows
     curves = (np.where(use, _curve(found, plan, k), np.nan) for k in range(len(rows)))
-    scatter = np.array([own.plain for own in scatters])
-    jumped = jump_variance(curves, scatter, _jumps(found, plan, wish, use), hour)
-    _score(rows, scatter, jumped, np.stack(means), max(size // 2, 1))
+    jumps = _jumps(found, plan, preference, use)
+    jumped = jump_variance(curves, candidates.plain, jumps, hour)
+    _score(candidates, jumped)
     _check_response(rows, found, plan, use)
     _check_light(rows, plan)
-    picked = choose(rows, plan.radii, wish, n)
-    best, chosen = picked.best, rows[picked.best]
-    if wish.choose and n >= LEAST:
-        # The slopes of a transit are in the differences of which it is made.
-        slopes = chosen["scatter_raw"] / scatters[best].plain if scatters[best].plain > 0 else 1.0
-        chosen["scatter"] = stated_scatter(scatters, rows, picked) * slopes
-        with np.errstate(invalid="ignore", divide="ignore"):
-            chosen["ratio"] = np.divide(chosen["scatter"], chosen["expected"])
-    quoted_flux = _curve(found, plan, best)
+    picked = choose(rows, plan.radii, preference, n)
+    if preference.choose and n >= LEAST:
+        _state_scatter(candidates, picked)
+    primary = _curve(found, plan, picked.best)
     for k, row in enumerate(rows):
-        difference = box_difference(_curve(found, plan, k), quoted_flux, use, hour)
+        difference = box_difference(_curve(found, plan, k), primary, use, hour)
         row["depth_difference"], row["depth_difference_err"] = difference
-    scores = np.where(picked.allowed, [row["score"] for row in rows], np.inf)
-    order = np.argsort(np.where(np.isfinite(scores), scores, np.inf), kind="stable")
-    order = np.concatenate([[best], order[order != best]])
-    for place, k in enumerate(order):
-        rows[k]["rank"] = place + 1
-        rows[k]["chosen"] = bool(k == best)
-    n_radii = len(plan.radii)
+    _rank(rows, picked)
+    n_radii, best = len(plan.radii), picked.best
     is_psf = best == len(rows) - 1
     annulus = 0 if is_psf else best // n_radii
-    radius = int(np.argmin(np.abs(plan.radii - wish.radius))) if is_psf else best % n_radii
+    radius = int(np.argmin(np.abs(plan.radii - preference.radius))) if is_psf else best % n_radii
     area = [median(column) for column in found.areas.T]
-    quoted = [{**rows[annulus * n_radii + r], "area": area[r]} for r in range(n_radii)] + [
-        {**rows[-1], "area": np.nan}
-    ]
+    apertures = [{**rows[annulus * n_radii + r], "area": area[r]} for r in range(n_radii)]
     return Choice(
         kind="psf" if is_psf else "aperture",
         radius=radius,
         annulus=annulus,
         grid=_table(rows, GRID),
-        apertures=_table(quoted, APERTURES),
+        apertures=_table([*apertures, {**rows[-1], "area": np.nan}], APERTURES),
         reason=picked.reason,
-        surroundings=around,
-        rejected=chosen["rejected"],
+        surroundings=surroundings,
+        rejected=rows[best]["rejected"],
     )
 
 
-def _too_quiet(row: dict, plan: Plan, n: int) -> str:
-    """Say whether a light curve is quieter than its photons and the reading allow."""
+@dataclass(frozen=True, eq=False)
+class _Candidates:
+    """The light curves of the grid, annuli by radii, then the fit of the template.
+
+    Attributes
+    ----------
+    rows : list of dict
+        The rows of the table.
+    scatters : list of Scatter
+        The scatter of each.
+    means : ndarray, (n_rows, n_bins)
+        Relative means of bins.
+    size : int
+        Integrations per bin.
+    """
+
+    rows: list[Row]
+    scatters: list[Scatter]
+    means: np.ndarray
+    size: int
+
+    @property
+    def plain(self) -> np.ndarray:
+        """Scatter of each by plain first differences."""
+        return np.array([own.plain for own in self.scatters])
+
+
+def _candidates(
+    found: Measurement, plan: Plan, use: np.ndarray, size: int, surroundings: Surroundings
+) -> _Candidates:
+    """Measure the noise of every light curve of the grid."""
+    centres = Centres(found.psf[:, 0], found.psf[:, 1])
+    pointing = pointing_noise(found, plan)
+    rows: list[Row] = []
+    scatters: list[Scatter] = []
+    means: list[np.ndarray] = []
+    half = max(size // 2, 1)
+
+    def add(flux: np.ndarray, parts: dict[str, float], **values: Any) -> None:
+        # Without the steps, which are not used here and would take much memory.
+        scatter = replace(scatter_about(flux, centres, use, size), steps=np.zeros(0))
+        row = _noise_row(flux, scatter, parts, use)
+        row["rejected"] = _too_quiet(row, plan, int(use.sum()))
+        scatters.append(scatter)
+        means.append(bins(np.where(use, flux, np.nan), half) / row["flux"])
+        rows.append(row | {name: value for name, value in values.items() if value is not None})
+
+    for a in range(max(len(plan.annuli), 1)):
+        inner, outer = np.nan, np.nan
+        if plan.annuli:
+            inner, outer = plan.annuli[a].inner, plan.annuli[a].outer
+        for r, radius in enumerate(plan.radii):
+            add(
+                _curve(found, plan, len(rows)),
+                _expected(found, a, r),
+                kind="aperture",
+                radius=radius,
+                radius_inner=inner,
+                radius_outer=outer,
+                pointing_noise=pointing[r],
+                dilution=surroundings.dilution[r],
+                rejected=_OVERLAPS if radius > inner else None,
+            )
+    variance = median(found.psf_err[:, 2] ** 2)
+    add(
+        found.psf[:, 2],
+        {"total": variance, **_psf_parts(plan)},
+        kind="psf",
+        radius=np.nan,
+        radius_inner=np.nan,
+        radius_outer=np.nan,
+        dilution=surroundings.dilution[-1],
+    )
+    return _Candidates(rows, scatters, np.stack(means), half)
+
+
+def _state_scatter(candidates: _Candidates, picked: Picked) -> None:
+    """Replace the scatter of the chosen row by one that is not biased by the choice."""
+    row, scatter = candidates.rows[picked.best], candidates.scatters[picked.best]
+    # The plain differences include the slopes of a transit.
+    slopes = row["scatter_raw"] / scatter.plain if scatter.plain > 0 else 1.0
+    row["scatter"] = stated_scatter(candidates.scatters, candidates.rows, picked) * slopes
+    with np.errstate(invalid="ignore", divide="ignore"):
+        row["ratio"] = np.divide(row["scatter"], row["expected"])
+
+
+def _rank(rows: list[Row], picked: Picked) -> None:
+    """Number the rows by their score, the chosen one first."""
+    scores = np.where(picked.allowed, [row["score"] for row in rows], np.inf)
+    order = np.argsort(np.where(np.isfinite(scores), scores, np.inf), kind="stable")
+    order = np.concatenate([[picked.best], order[order != picked.best]])
+    for rank, k in enumerate(order, 1):
+        rows[k]["rank"] = rank
+        rows[k]["chosen"] = bool(k == picked.best)
+
+
+def _too_quiet(row: Row, plan: Plan, n: int) -> str:
+    """Objection to a light curve that is quieter than its photon and read noise."""
     if not plan.noise.known:
         return ""
     least = _QUIETEST - 2.0 * _SCATTER_ERROR / np.sqrt(max(n, 1))
@@ -230,50 +285,51 @@ def _too_quiet(row: dict, plan: Plan, n: int) -> str:
     return f"scatter of {row['ratio']:.2f} of the photon and read noise"
 
 
-def _jumps(found: Measurement, plan: Plan, wish: Wish, use: np.ndarray) -> list[int]:
-    """Find where apertures of different size, or aperture and fit, step against each other."""
-    near = int(np.argmin(np.abs(plan.radii - wish.radius)))
+def _jumps(
+    found: Measurement, plan: Plan, preference: AperturePreference, use: np.ndarray
+) -> list[int]:
+    """Find steps of apertures of different size, or aperture and fit, against each other."""
+    near = int(np.argmin(np.abs(plan.radii - preference.radius)))
     own, ratios = _curve(found, plan, near), []
     for row in (len(plan.radii) - 1, 0, None):
         with np.errstate(invalid="ignore", divide="ignore"):
             ratio = (found.psf[:, 2] if row is None else _curve(found, plan, row)) / own
-        # Apertures that hold the whole frame are the same.
+        # Apertures that include the whole frame are identical.
         if np.isfinite(ratio).any() and np.nanstd(ratio) > 1e-12:
             ratios.append(ratio)
     if not ratios:
         return []
-    # Of a long exposure each series counts.
+    # To limit memory.
     del own, ratio
     series = np.stack(ratios, axis=1)
     ratios.clear()
     return jumps_in(series, use)
 
 
-def _score(
-    rows: list[dict], scatter: np.ndarray, jumped: np.ndarray, means: np.ndarray, size: int
-) -> None:
-    """Score every row: its scatter, and what red noise and steps add beyond the best's."""
-    excess, doubt = red_excess(means, scatter, size)
+def _score(candidates: _Candidates, jumped: np.ndarray) -> None:
+    """Score every row: its scatter, and the excess of red noise and steps over the best."""
+    rows, scatter = candidates.rows, candidates.plain
+    excess, excess_err = red_excess(candidates.means, scatter, candidates.size)
     total = scatter**2 + 0.5 * excess + jumped
     fine = np.array([row["rejected"] != _OVERLAPS for row in rows]) & (scatter > 0)
-    # What all have in common, as the side of a transit, is not noise.
+    # What all have in common, such as the side of a transit, is no noise.
     best = int(np.argmin(np.where(fine, total, np.inf)))
     total = np.maximum(total + scatter[best] ** 2 - total[best], 0.0)
     for k, row in enumerate(rows):
         error = scatter[k] * row["scatter_err"]
         # Light that does not vary with the star makes its noise look small, not the star's signal.
         row["score"] = float(np.sqrt(total[k]) / (1.0 - row["dilution"])) if fine[k] else np.nan
-        # What a small excess adds is no more uncertain than it is large.
+        # The error of a small excess is at most its size.
         with np.errstate(invalid="ignore", divide="ignore"):
-            error = np.hypot(error, 0.5 * min(doubt[k], abs(excess[k])))
+            error = np.hypot(error, 0.5 * min(excess_err[k], abs(excess[k])))
             row["score_err"] = float(error / np.float64(row["score"]))
 
 
-def _check_response(rows: list[dict], found: Measurement, plan: Plan, use: np.ndarray) -> None:
-    """Reject the fit of the template where it does not follow the flux as an aperture does.
+def _check_response(rows: list[Row], found: Measurement, plan: Plan, use: np.ndarray) -> None:
+    """Reject the fit of the template where it does not follow the flux of an aperture.
 
-    The sum of an aperture is linear by its nature; a template that holds what is not of the star
-    is not. Motion across the pixels makes a response too: it must be wrong with and without it.
+    The sum of an aperture is linear in the flux; the fit of a template with light that is not of
+    the star is not. Motion across the pixels has a response too: the test is made with and without.
     """
     scores = np.array([np.inf if row["rejected"] else row["score"] for row in rows[:-1]], float)
     if not np.isfinite(scores).any():
@@ -281,16 +337,16 @@ def _check_response(rows: list[dict], found: Measurement, plan: Plan, use: np.nd
     flux, psf = _curve(found, plan, int(np.nanargmin(scores))), found.psf[:, 2]
     centres = Centres(found.psf[:, 0], found.psf[:, 1])
     plain = response_of(psf, flux, use)
-    moved = response_of(centres.taken_out(psf, use), centres.taken_out(flux, use), use)
+    moved = response_of(centres.decorrelated(psf, use), centres.decorrelated(flux, use), use)
     if plain is not None and moved is not None and plain.wrong and moved.wrong:
         slope = 0.5 * (plain.low + plain.high)
         rows[-1]["rejected"] = f"follows {slope:.2f} of the changes of the flux in an aperture"
 
 
-def _check_light(rows: list[dict], plan: Plan) -> None:
-    """Reject the rows that hold light of other sources, or lie beyond the frame, if others do not.
+def _check_light(rows: list[Row], plan: Plan) -> None:
+    """Reject rows with light of other sources or beyond the frame, where other rows are without.
 
-    The motion of the star changes the flux in an aperture that the frame cuts.
+    In an aperture that the frame cuts, the star's motion changes the flux.
     """
     least = min(row["dilution"] for row in rows)
     cut = 1.0 - plan.overlap.sum(axis=1) / (np.pi * plan.radii**2)
@@ -316,9 +372,7 @@ def _expected(found: Measurement, annulus: int, radius: int) -> dict[str, float]
     }
 
 
-def _noise_row(
-    flux: np.ndarray, scatter: Scatter, parts: dict[str, float], use: np.ndarray
-) -> dict:
+def _noise_row(flux: np.ndarray, scatter: Scatter, parts: dict[str, float], use: np.ndarray) -> Row:
     middle = median(flux[use])
     with np.errstate(invalid="ignore", divide="ignore"):
         relative = {name: np.sqrt(value) / abs(middle) for name, value in parts.items()}
@@ -342,7 +396,7 @@ def _noise_row(
 
 
 def _psf_parts(plan: Plan) -> dict[str, float]:
-    """Variances of the fitted flux: by photons, by read noise, and by the constant fitted too."""
+    """Variances of the fitted flux: photon noise, read noise, and that of the fitted constant."""
     template, noise, n_fit = plan.template, plan.noise, plan.layout.n_fit
     node = template.node((0, 0))
     total, read = noise.total[:n_fit], noise.read[:n_fit]
@@ -360,7 +414,7 @@ def _psf_parts(plan: Plan) -> dict[str, float]:
     }
 
 
-def _table(rows: list[dict], columns: tuple) -> dict[str, np.ndarray]:
+def _table(rows: list[Row], columns: tuple[Column, ...]) -> dict[str, np.ndarray]:
     return {
         item.name: np.array([row[item.name] for row in rows], dtype=item.dtype) for item in columns
     }

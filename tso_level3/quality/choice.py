@@ -1,25 +1,29 @@
-"""Which row of a grid of apertures is quoted, and how noisy what is chosen is."""
+"""Choice of a row of the grid of apertures, and an unbiased estimate of its scatter."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from tso_level3.quality.noise import Scatter
 
-__all__ = ["LEAST", "Picked", "Wish", "choose", "stated_scatter"]
+__all__ = ["LEAST", "AperturePreference", "Picked", "Row", "choose", "stated_scatter"]
 
 log = logging.getLogger(__name__)
 
-#: Below this many integrations noise cannot be told from chance: nothing is chosen.
+#: A row of the table of apertures or of the grid, by column name.
+Row = dict[str, Any]
+
+#: Minimum number of integrations for a choice by noise.
 LEAST = 20
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What is to be quoted, where it is not chosen by noise.
+class AperturePreference:
+    """The primary aperture to use where noise does not decide.
 
     Attributes
     ----------
@@ -28,13 +32,13 @@ class Wish:
     radius : float
         Radius [pix].
     choose : bool
-        Whether the noise may decide otherwise.
+        Whether noise may decide otherwise.
     reason : str
-        Why, in a few words, for the product.
+        Why, in a few words.
     fixed : bool
-        Whether the radius was asked for: the noise may say something, and choose the annulus.
+        Whether the radius was asked for; noise then chooses the annulus only.
     listed : bool
-        Whether the radii were asked for: the fit of the template is not one of them.
+        Whether the radii were asked for; the fit of the template is then not a candidate.
     """
 
     kind: str
@@ -47,16 +51,16 @@ class Wish:
 
 @dataclass(frozen=True, eq=False)
 class Picked:
-    """What is quoted of the rows of the grid.
+    """The chosen row of the grid.
 
     Attributes
     ----------
     best : int
         The row.
     allowed : ndarray, (n_rows,), bool
-        Those that it was chosen from.
+        The candidates.
     distance : ndarray, (n_rows,)
-        How far each is from the wish.
+        Distance of each from the preference.
     reason : str
         Why, in a few words.
     """
@@ -67,19 +71,19 @@ class Picked:
     reason: str
 
 
-def choose(rows: list[dict], radii: np.ndarray, wish: Wish, n: int) -> Picked:
-    """Choose one of the rows of the grid, the last of which is the fit of the template.
+def choose(rows: list[Row], radii: np.ndarray, preference: AperturePreference, n: int) -> Picked:
+    """Choose a row of the grid, the last of which is the fit of the template.
 
     Parameters
     ----------
     rows : list of dict
         With ``radius``, ``score``, ``score_err``, ``rejected``.
     radii : ndarray, (n_radii,)
-        The radii [pix]; the first rows are theirs at the default annulus.
-    wish : Wish
-        What is quoted where it makes no difference.
+        The radii [pix]; the first rows are those of the default annulus.
+    preference : AperturePreference
+        The aperture to use where noise does not decide.
     n : int
-        Integrations that count.
+        Number of integrations from which noise is measured.
 
     Returns
     -------
@@ -87,27 +91,27 @@ def choose(rows: list[dict], radii: np.ndarray, wish: Wish, n: int) -> Picked:
         The row.
     """
     scores, errors = (np.array([row[key] for row in rows], float) for key in ("score", "score_err"))
-    wished = _wished(rows, radii, wish)
+    preferred = _preferred_row(rows, radii, preference)
     is_psf = np.arange(len(rows)) == len(rows) - 1
     radius = np.array([row["radius"] for row in rows], float)
-    away = np.abs(np.log(np.where(is_psf, 1.0, radius) / wish.radius))
-    away = (~is_psf).astype(float) if wish.kind == "psf" else np.where(is_psf, np.inf, away)
-    if not wish.choose:
-        return Picked(wished, is_psf == is_psf[wished], away, wish.reason)
+    away = np.abs(np.log(np.where(is_psf, 1.0, radius) / preference.radius))
+    away = (~is_psf).astype(float) if preference.kind == "psf" else np.where(is_psf, np.inf, away)
+    if not preference.choose:
+        return Picked(preferred, is_psf == is_psf[preferred], away, preference.reason)
     fine = np.array([row["rejected"] == "" for row in rows])
-    fits = np.isfinite(scores) & ~(is_psf & wish.listed)
+    fits = np.isfinite(scores) & ~(is_psf & preference.listed)
     free = fits
-    if wish.fixed:
-        fits = fits & ~is_psf & np.isclose(radius, radii[wished % len(radii)])
-    # Where nothing is as it should be, what is asked for is quoted, and the verdict says so.
+    if preference.fixed:
+        fits = fits & ~is_psf & np.isclose(radius, radii[preferred % len(radii)])
+    # Where all are rejected, the preference is used, and the verdict is doubtful.
     possible = fits & fine if (fits & fine).any() else fits
     if not possible.any():
-        return Picked(wished, possible, away, wish.reason)
+        return Picked(preferred, possible, away, preference.reason)
     if n < LEAST:
         best = int(np.lexsort((scores, away, ~possible))[0])
-        return Picked(best, possible, away, _reason(rows, best, wished, wish, n))
+        return Picked(best, possible, away, _reason(rows, best, preferred, preference, n))
     best = _nearest(scores, errors, away, possible)
-    if wish.fixed and (free & fine).any():
+    if preference.fixed and (free & fine).any():
         other = rows[_nearest(scores, errors, away, free & fine)]
         if other["score"] + other["score_err"] < rows[best]["score"]:
             what = (
@@ -115,26 +119,26 @@ def choose(rows: list[dict], radii: np.ndarray, wish: Wish, n: int) -> Picked:
             )
             log.info(
                 "Quoted is r = %g as asked for; %s has less noise: score %.3g against %.3g.",
-                wish.radius, what, other["score"], rows[best]["score"],
+                preference.radius, what, other["score"], rows[best]["score"],
             )  # fmt: skip
-    return Picked(best, possible, away, _reason(rows, best, wished, wish, n))
+    return Picked(best, possible, away, _reason(rows, best, preferred, preference, n))
 
 
 def _nearest(
     scores: np.ndarray, errors: np.ndarray, distance: np.ndarray, allowed: np.ndarray
 ) -> int:
-    """Of those within one standard error of the least score take the nearest to the wish."""
+    """Row nearest to the preference, of those within one standard error of the least score."""
     least = int(np.argmin(np.where(allowed, scores, np.inf)))
     near = allowed & (scores <= scores[least] + errors[least])
     order = np.lexsort((np.where(np.isinf(distance), scores, 0.0), distance, ~near))
     return int(order[0])
 
 
-def stated_scatter(scatters: list[Scatter], rows: list[dict], picked: Picked) -> float:
-    """Measure the scatter of what is chosen where the choice did not look.
+def stated_scatter(scatters: list[Scatter], rows: list[Row], picked: Picked) -> float:
+    """Measure the scatter of the chosen row by cross-validation.
 
     The least of many uncertain scatters is too small. The choice is made five times on four
-    fifths of the time, and the fifth that is left out says how noisy it is.
+    fifths of the time, and the scatter is measured on the fifth that is left out.
 
     Parameters
     ----------
@@ -142,8 +146,8 @@ def stated_scatter(scatters: list[Scatter], rows: list[dict], picked: Picked) ->
         Of each row.
     rows : list of dict
         The rows, with ``score`` and ``score_err``.
-    picked : object
-        The rows that may be chosen, and their distance to the wish.
+    picked : Picked
+        The rows that may be chosen, and their distance to the preference.
 
     Returns
     -------
@@ -156,31 +160,36 @@ def stated_scatter(scatters: list[Scatter], rows: list[dict], picked: Picked) ->
     for k in range(len(scatters[0].own)):
         others = np.array([item.others[k] for item in scatters])
         with np.errstate(invalid="ignore", divide="ignore"):
-            again = np.sqrt(np.maximum(scores**2 - white, 0.0) + others)
-            doubt = errors / scores * again * np.sqrt(1.25)
-        allowed = picked.allowed & np.isfinite(again)
-        best = _nearest(again, doubt, picked.distance, allowed) if allowed.any() else picked.best
+            score = np.sqrt(np.maximum(scores**2 - white, 0.0) + others)
+            score_err = errors / scores * score * np.sqrt(1.25)
+        allowed = picked.allowed & np.isfinite(score)
+        best = (
+            _nearest(score, score_err, picked.distance, allowed) if allowed.any() else picked.best
+        )
         total += scatters[best].own[k]
         number += scatters[best].number[k]
-    # The root of an uncertain variance is too small on average.
+    # The root of an uncertain variance is biased low.
     return float(np.sqrt(total / number) * (1.0 + 0.375 / number)) if number else float("nan")
 
 
-def _reason(rows: list[dict], best: int, wished: int, wish: Wish, n: int) -> str:
+def _reason(
+    rows: list[Row], best: int, preferred: int, preference: AperturePreference, n: int
+) -> str:
     if rows[best]["rejected"]:
-        return f"{wish.reason}, though nothing is as it should be: {rows[best]['rejected']}"
-    if rows[wished]["rejected"] and best != wished:
-        return f"not the {wish.reason}: {rows[wished]['rejected']}"
+        return f"{preference.reason}, though all are rejected: {rows[best]['rejected']}"
+    if rows[preferred]["rejected"] and best != preferred:
+        return f"not the {preference.reason}: {rows[preferred]['rejected']}"
     if n < LEAST:
-        return f"too few integrations ({n}) to choose by noise: {wish.reason}"
-    if wish.fixed:
-        return wish.reason
-    if best == wished:
-        return f"within one standard error of the least score: {wish.reason}"
+        return f"too few integrations ({n}) to choose by noise: {preference.reason}"
+    if preference.fixed:
+        return preference.reason
+    if best == preferred:
+        return f"within one standard error of the least score: {preference.reason}"
     return "least score, or the nearest to the usual within one standard error"
 
 
-def _wished(rows: list[dict], radii: np.ndarray, wish: Wish) -> int:
-    if wish.kind == "psf":
+def _preferred_row(rows: list[Row], radii: np.ndarray, preference: AperturePreference) -> int:
+    """Row of the preference."""
+    if preference.kind == "psf":
         return len(rows) - 1
-    return int(np.argmin(np.abs(radii - wish.radius)))
+    return int(np.argmin(np.abs(radii - preference.radius)))

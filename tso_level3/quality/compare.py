@@ -1,4 +1,4 @@
-"""Light curves of one star against each other: jumps, response to the flux, depths of a box."""
+"""Comparison of light curves of one star: jumps, response to the flux, depths of a box."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from tso_level3.quality.events.change_points import Subspaces, scan
 from tso_level3.quality.events.sizes import step_size
 from tso_level3.quality.events.whitening import whiten
-from tso_level3.quality.noise import bins
+from tso_level3.quality.noise import bins, integrations_in
 from tso_level3.utils.stats import deviation, median
 
 __all__ = [
@@ -24,34 +24,34 @@ __all__ = [
 ]
 
 _HOUR_MINUTES = 60.0
-# Bins of red noise, in halves of ten minutes: from ten minutes to most of an hour.
+# Bin sizes of red noise, in units of half of ten minutes.
 _SCALES = (2, 4, 8, 12)
-# A change that most light curves have, and by more than so many errors, is of the star.
+# Standard errors beyond which a change in most light curves is of the star.
 _COMMON = 4.0
-# Red noise counts beyond so many of its standard errors, on so many independent bins or more.
+# Significance of red noise, and the minimum number of independent bins.
 _RED, _FEW = 2.0, 4
-# A step of the flux in one aperture over that in another: minus the logarithm of its chance.
+# Threshold on minus the logarithm of the probability of a step of a flux ratio.
 _NEG_LOG_P = 18.0
 _JUMPS = 4
 _LEAST = 30
-# Means of so many integrations, or more, show the slow changes of the flux.
+# Number of bins in which slow changes of the flux are measured.
 _BINS = 60
-# The slow changes stand out of the noise where their variance exceeds it by so many errors.
+# Significance of the variance of slow changes.
 _STANDS_OUT = 5.0
-# A response is wrong beyond so many standard errors, and beyond this whatever its error.
+# A response is wrong beyond this many standard errors, and beyond this size.
 _WRONG, _TOLERATED = 4.0, 0.01
 
 
 @dataclass(frozen=True)
 class Response:
-    """How one light curve answers to what changes another.
+    """Slope of the changes of one light curve on those of another.
 
     Attributes
     ----------
     low, high : float
-        The slope lies between them, whatever part of the slow changes is in one of them alone.
+        Bounds of the slope for any share of slow errors in either light curve.
     error : float
-        Standard error of either.
+        Standard error of either bound.
     """
 
     low: float
@@ -66,32 +66,32 @@ class Response:
 
 
 def red_excess(means: np.ndarray, scatter: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Compare the slow noise of light curves of one star, from ten minutes to an hour.
+    """Compare the red noise of light curves of one star, from ten minutes to an hour.
 
     Parameters
     ----------
     means : ndarray, (n_curves, n_bins)
-        Means of runs of integrations, relative; NaN where unknown.
+        Relative means of bins; NaN where unknown.
     scatter : ndarray, (n_curves,)
-        Relative scatter of an integration.
+        Relative scatter per integration.
     size : int
-        Integrations in a run.
+        Integrations per bin.
 
     Returns
     -------
     (ndarray, ndarray)
-        Variance an integration beyond white noise, less that of the curve of the least scatter,
+        Variance per integration beyond white noise, less that of the curve of the least scatter,
         and its standard error, each (n_curves,).
 
     Notes
     -----
-    Second differences of means are blind to trends. What most light curves show, as the sides of
-    a transit, is left out, and they are compared in pairs, since most of the rest is in both.
+    Second differences of means are free of trends. Changes of most light curves, such as the sides
+    of a transit, are left out, and the comparison is in pairs, which share most of the rest.
     """
-    best, doubt = np.zeros(len(means)), np.zeros(len(means))
+    best, best_err = np.zeros(len(means)), np.zeros(len(means))
     known = np.isfinite(scatter) & np.isfinite(means).any(axis=1)
     if known.sum() < 2:
-        return best, doubt
+        return best, best_err
     rows = np.flatnonzero(known)
     means, white = means[rows][:, np.isfinite(means[rows]).all(axis=0)], scatter[rows] ** 2
     quiet = int(np.argmin(white))
@@ -110,11 +110,11 @@ def red_excess(means: np.ndarray, scatter: np.ndarray, size: int) -> tuple[np.nd
         rest = square - square[quiet]
         more = rest.mean(axis=1) - (white - white[quiet])
         error = rest.std(axis=1) / np.sqrt(max(free * usual.mean(), 1.0))
-        # Few bins say little: only what is more than chance counts against a light curve.
+        # Only significant red noise counts.
         more = np.where(np.abs(more) > _RED * error, more, 0.0)
         larger = np.abs(more) > np.abs(best[rows])
-        best[rows[larger]], doubt[rows[larger]] = more[larger], error[larger]
-    return best, doubt
+        best[rows[larger]], best_err[rows[larger]] = more[larger], error[larger]
+    return best, best_err
 
 
 def response_of(first: np.ndarray, second: np.ndarray, use: np.ndarray) -> Response | None:
@@ -130,14 +130,14 @@ def response_of(first: np.ndarray, second: np.ndarray, use: np.ndarray) -> Respo
     Returns
     -------
     Response or None
-        The slope; None where nothing changes but noise, or too few integrations are known.
+        The slope; None where there are no significant changes or too few integrations.
 
     Notes
     -----
-    Both have errors: the covariance of the noise, known from first differences, is taken off
-    that of the means of some integrations. Slow errors of one alone lower the slope of the
-    regression, those of the other raise the inverse of the reverse one: the truth lies between
-    (Frisch 1934, Statistical Confluence Analysis).
+    Both have errors: the covariance of the white noise, from first differences, is subtracted from
+    that of the means of bins. Slow errors of the second lower the slope of the regression, those of
+    the first raise the inverse of the reverse one: the truth lies between (Frisch 1934,
+    Statistical Confluence Analysis).
     """
     good = use & np.isfinite(first) & np.isfinite(second)
     n = int(good.sum())
@@ -161,7 +161,7 @@ def response_of(first: np.ndarray, second: np.ndarray, use: np.ndarray) -> Respo
     low, high = sorted((slow[0, 1] / slow[1, 1], slow[0, 0] / slow[0, 1]))
     slope = 0.5 * (low + high)
     rest = means[0] - means[0].mean() - slope * (means[1] - means[1].mean())
-    # What is left of the slow errors of either has few independent values.
+    # Correlated residuals have fewer independent values.
     alike = np.clip(np.sum(rest[1:] * rest[:-1]) / max(np.sum(rest**2), 1e-300), 0.0, 0.99)
     count *= (1.0 - alike) / (1.0 + alike)
     error = np.sqrt(rest.var() / (count * slow[1, 1]))
@@ -179,7 +179,7 @@ def _white(both: np.ndarray) -> np.ndarray:
 def box_difference(
     first: np.ndarray, second: np.ndarray, use: np.ndarray, hour: int
 ) -> tuple[float, float]:
-    """Compare the depths of a box of an hour in two light curves, over all its places.
+    """Compare the depths of a box of an hour in two light curves, over all places of the box.
 
     Parameters
     ----------
@@ -188,13 +188,13 @@ def box_difference(
     use : ndarray, (n,), bool
         Integrations that count.
     hour : int
-        Integrations in the box; half as many on each side are its outside.
+        Integrations in the box; the depth is against half as many on each side.
 
     Returns
     -------
     (float, float)
-        Root mean square of the difference of the relative depths, and what the white noise that
-        they do not share would make of it; NaN where the series are too short.
+        Root mean square of the difference of the relative depths, and its expectation from the
+        white noise that they do not share; NaN where the series are too short.
     """
     good = use & np.isfinite(first) & np.isfinite(second)
     side = max(hour // 2, 1)
@@ -213,7 +213,7 @@ def box_difference(
 
 
 def hour_of(time: np.ndarray, n: int) -> int:
-    """Find how many integrations make an hour.
+    """Compute the number of integrations per hour.
 
     Parameters
     ----------
@@ -225,19 +225,14 @@ def hour_of(time: np.ndarray, n: int) -> int:
     Returns
     -------
     int
-        At least 2, at most a quarter of the exposure: an hour has to have something beside it.
+        At least 2, at most a quarter of the exposure, to leave a comparison on both sides.
     """
-    good = time[np.isfinite(time)]
-    hour = n
-    if good.size > 2 and (cadence := np.median(np.diff(good)) * 24 * 60) > 0:
-        hour = round(_HOUR_MINUTES / cadence)
-    return int(np.clip(hour, 2, max(n // 4, 2)))
+    hour = integrations_in(time, _HOUR_MINUTES)
+    return int(np.clip(n if hour is None else hour, 2, max(n // 4, 2)))
 
 
 def jumps_in(curves: np.ndarray, use: np.ndarray) -> list[int]:
-    """Find where the flux in one aperture steps against that in another.
-
-    A transit is in both; what is not is of the image or its place.
+    """Find steps of flux ratios, which a change of the image or its place makes, and no transit.
 
     Parameters
     ----------
@@ -254,17 +249,18 @@ def jumps_in(curves: np.ndarray, use: np.ndarray) -> list[int]:
     rows = np.flatnonzero(use & np.isfinite(curves).all(axis=1))
     if len(rows) < _LEAST:
         return []
-    white = whiten(curves[rows]).values
+    whitened = whiten(curves[rows]).values
     subspaces = Subspaces((np.eye(curves.shape[1]),))
     found: list[int] = []
     while len(found) < _JUMPS:
         edges = [0, *sorted(found), len(rows)]
-        # Beside a parabola: a star that drifts does not jump.
+        # Beside a parabola: a drift is no jump.
         scans = [
-            (scan(white[a:b], subspaces, degree=2), a)
+            (step, a)
             for a, b in zip(edges[:-1], edges[1:], strict=True)
+            if (step := scan(whitened[a:b], subspaces, degree=2)) is not None
+            and step.neg_log_p > _NEG_LOG_P
         ]
-        scans = [(item, a) for item, a in scans if item is not None and item.neg_log_p > _NEG_LOG_P]
         if not scans:
             break
         best, first = max(scans, key=lambda pair: pair[0].neg_log_p)
@@ -275,7 +271,7 @@ def jumps_in(curves: np.ndarray, use: np.ndarray) -> list[int]:
 def jump_variance(
     curves: Iterable[np.ndarray], scatter: np.ndarray, places: list[int], hour: int
 ) -> np.ndarray:
-    """Say what the steps of light curves at some places are worth as white noise.
+    """Convert the steps of light curves to an equivalent variance of white noise.
 
     Parameters
     ----------
@@ -291,8 +287,8 @@ def jump_variance(
     Returns
     -------
     ndarray, (n_curves,)
-        Variance an integration of white noise that changes the depth of a box of an hour as much
-        as the steps do, on the mean over all places of the box. Steps that may be chance are none.
+        Variance per integration of white noise that changes the depth of a box of an hour as much
+        as the significant steps do, on average over all places of the box.
     """
     if not places:
         return np.zeros(len(scatter))
@@ -301,10 +297,10 @@ def jump_variance(
         steps.append([step_size(flux, place, places)[0] for place in places])
         n = len(flux)
     steps = np.nan_to_num(np.array(steps))
-    # Beside a slope, on some hundred integrations on either side.
-    chance = 2.0 * np.nan_to_num(scatter) * np.sqrt(2.0 / np.clip(n / 2, 1, 100))
-    limit = _RED * chance[:, None]
-    # What steps in all of them is the side of a transit too: none of them is without.
+    # For a step and a slope on up to a hundred integrations on either side.
+    noise = 2.0 * np.nan_to_num(scatter) * np.sqrt(2.0 / np.clip(n / 2, 1, 100))
+    limit = _RED * noise[:, None]
+    # A step of all of them may be the side of a transit.
     everywhere = (np.abs(steps) > limit).all(axis=0)
     steps = steps - np.where(everywhere, np.median(steps, axis=0), 0.0)
     excess = np.maximum(steps**2 - limit**2, 0.0)

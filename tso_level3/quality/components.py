@@ -1,4 +1,4 @@
-"""Slow changes of the star's image: its principal components, ordered by what is slow in them."""
+"""Principal components of the star's image, ordered by their slow variance."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from tso_level3.quality.noise import bins
 
 __all__ = ["Components", "slow_components"]
 
-# Components that are kept, and how far beyond the edge of white noise one is no chance.
+# Number of components, and the factor above the edge of white noise that is significant.
 _KEPT, _BEYOND = 10, 1.5
-# Bins, at least, from which slow changes are known.
+# Minimum number of bins.
 _FEWEST = 12
 
 
@@ -23,13 +23,13 @@ class Components:
     Attributes
     ----------
     values : ndarray, (n, k)
-        How much of each there is per integration, in its own white noise.
+        Amplitude of each component per integration, over its white noise.
     images : ndarray, (k, n_fit)
-        The change of the image for one unit, relative to the star's flux.
+        Change of the image per unit, relative to the star's flux.
     red : ndarray, (k,)
         Variance of bins over that of white noise, 1 for white noise; descending.
     significant : int
-        How many of the first are more than chance.
+        Number of components that are slow beyond chance.
     """
 
     values: np.ndarray
@@ -39,16 +39,16 @@ class Components:
 
 
 def slow_components(projections: np.ndarray, eigenimages: np.ndarray, size: int) -> Components:
-    """Turn projections on eigenimages so that the slowest change comes first.
+    """Rotate projections on eigenimages so that the slowest component comes first.
 
     Parameters
     ----------
     projections : ndarray, (n, m)
         Projections of the normalised images of all integrations; NaN where unknown.
     eigenimages : ndarray, (m, n_fit)
-        The change of the image for one unit of each, relative to the star's flux.
+        Change of the image per unit of each, relative to the star's flux.
     size : int
-        Integrations in a bin; what is slower than that is slow.
+        Integrations per bin; slower changes are slow.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def slow_components(projections: np.ndarray, eigenimages: np.ndarray, size: int)
     centred = projections - np.median(projections[known], axis=0)
     steps = np.diff(centred, axis=0)
     steps = steps[np.isfinite(steps).all(axis=1)]
-    # Without what stands far out, such as an integration with a cosmic ray.
+    # Without outliers, such as integrations with a cosmic ray.
     spread = np.median(np.abs(steps), axis=0) + 1e-300
     steps = steps[(np.abs(steps) < 8.0 * spread).all(axis=1)]
     if len(steps) <= m:
@@ -83,7 +83,7 @@ def slow_components(projections: np.ndarray, eigenimages: np.ndarray, size: int)
     turn, red = turn[:, ::-1], red[::-1]
     mixing = whitening @ turn
     images = np.linalg.solve(mixing, eigenimages)
-    # A sign that does not depend on the machine.
+    # The sign is fixed by the largest pixel.
     sign = np.sign(images[np.arange(m), np.abs(images).argmax(axis=1)])
     values, images = (centred @ mixing * sign)[:, :_KEPT], (images * sign[:, None])[:_KEPT]
     edge = (1.0 + np.sqrt(m / len(binned))) ** 2

@@ -22,46 +22,45 @@ log = logging.getLogger(__name__)
 
 _CLIP = 5.0
 _MAX_CLIPS = 10
-# Integrations on each side that say where one between them should be.
+# Neighbours on each side with which an integration is compared.
 _NEIGHBOURS = 3
-# More than these are no outliers, but something that the fit does not know.
+# Largest fraction of outliers; more are a feature that the fit does not include.
 _MOST_OUTLIERS = 0.05
-# Vectors that say nothing change a scatter by less than this over the root of the integrations.
+# Increase of the scatter by irrelevant vectors, times the root of the number of integrations.
 _NOISIER = 1.0
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Detrended:
-    """A light curve without what followed the vectors, and the fit that took it out.
+    """A decorrelated light curve and the fit.
 
     Attributes
     ----------
     time : ndarray, (n_int,)
-        The times that were given [d].
+        The times [d].
     flux, flux_err : ndarray, (n_int,)
         Relative flux and its standard error: the light curve over `baseline`; NaN where the light
-        curve or a vector is not finite. The error is that of the measurement; the uncertainty
-        of the fit is in `errors`.
+        curve or a vector is not finite. The error is that of the measurement only; for that of the
+        fit see `errors`.
     baseline : ndarray, (n_int,)
-        The fitted model, in the unit of the light curve, inside the window too.
+        The fitted model, in the unit of the light curve, also inside the window.
     names : tuple of str
         The terms: ``constant``, ``time``, ``time^2`` ..., and the vectors.
     coefficients, errors : ndarray, (n_terms,)
-        Relative to the constant term, so that its own is 1: a vector's coefficient is the
-        relative change of flux for one of its units about its mean, that of ``time`` for the
-        whole length of the exposure. Where chi-square a degree of freedom is more than one, or
-        no errors are known, the errors are scaled so that it is one. NaN for a vector that does
-        not vary.
+        Over the constant term: the coefficient of a vector is the relative change of the flux per
+        unit of the vector about its mean, that of ``time`` per length of the exposure. The errors
+        are scaled to a reduced chi-square of one where it is larger or no errors are known. NaN for
+        a vector that does not vary.
     scale : float
         The constant term, in the unit of the light curve.
     used : ndarray, (n_int,), bool
-        The integrations in the fit: finite, outside the window, no outlier.
+        The integrations in the fit: finite, outside the window, without outliers.
     scatter_before, scatter_after : float
-        Relative rms of the integrations in the fit, weighted as they were there, about their mean
-        before and about the model after. A transit that no window leaves out is in it.
+        Weighted relative rms of the integrations in the fit, about their mean before and about
+        the model after; includes a transit that no window leaves out.
     noise_before, noise_after : float
-        Relative scatter from one integration to the next, outside the window: no trend, and
-        neither ingress nor egress, is in it. NaN for fewer than five integrations.
+        Relative scatter from one integration to the next, outside the window, without trends,
+        ingress and egress. NaN for fewer than five integrations.
     """
 
     time: np.ndarray
@@ -92,12 +91,12 @@ class Detrended:
         )
 
     def to_table(self) -> Table:
-        """Give the corrected light curve as a table.
+        """Return the corrected light curve as a table.
 
         Returns
         -------
         astropy.table.Table
-            ``time, flux, flux_err, baseline, used``, a row per integration. Its ``meta`` holds
+            ``time, flux, flux_err, baseline, used``, a row per integration. Its ``meta`` has
             ``terms`` (name, coefficient and error of each), ``scale`` and the scatters.
         """
         from astropy.table import Table
@@ -113,7 +112,7 @@ class Detrended:
 
 @dataclass(frozen=True, eq=False)
 class _Fit:
-    """A fit of terms to a light curve, and the noise of what it leaves."""
+    """A fit of terms to a light curve, and the scatter of the residuals."""
 
     names: tuple[str, ...]
     design: np.ndarray
@@ -133,7 +132,7 @@ def detrend(
     order: int = 1,
     window: Sequence[float] | None = None,
 ) -> Detrended:
-    """Fit a polynomial in time and vectors to a light curve, and divide by them.
+    """Fit a polynomial in time and vectors to a light curve, and divide by the fit.
 
     The fit is linear least squares, weighted with the errors where they are known. Outliers are
     left out, and it is made again until there are none: integrations more than 5 sigma off the
@@ -149,14 +148,14 @@ def detrend(
     time : ndarray, (n_int,)
         Times [d], on any scale.
     flux, flux_err : ndarray, (n_int,), or None
-        The light curve and its standard errors; without errors all weights are equal.
+        The light curve and its standard errors; without errors the weights are equal.
     vectors : mapping of str to ndarray, (n_int,)
-        What the flux may follow linearly: centres, widths, background, projections.
+        Vectors on which the flux may depend linearly: centres, widths, background, components.
     order : int
         Order of the polynomial in time, 0 or more.
     window : sequence of float, optional
-        Start and end of a time that is left out of the fit, such as the transit, on the scale of
-        ``time``; more pairs may follow. Without one, a transit is fitted away in part.
+        Start and end of an interval that is left out of the fit, such as the transit, on the scale
+        of ``time``; more pairs may follow. Without one, a transit is fitted in part.
 
     Returns
     -------
@@ -166,13 +165,11 @@ def detrend(
     Raises
     ------
     ValueError
-        The order or the window cannot be understood, no integration is in the window, or too few
-        are left.
+        The order or the window is wrong, no integration is in the window, or too few are left.
 
     References
     ----------
-    Holland, P. W., Welsch, R. E. (1977), doi:10.1080/03610927708827533, for the robust scatter
-    that decides what an outlier is.
+    Holland, P. W., Welsch, R. E. (1977), doi:10.1080/03610927708827533, for the robust scatter.
     """
     time, flux = np.array(time, dtype=float), np.array(flux, dtype=float)
     known = flux_err is not None and np.isfinite(flux_err).any()
@@ -230,7 +227,7 @@ def _fit(
     order: int,
     start: np.ndarray,
 ) -> _Fit:
-    """Fit a polynomial in time and vectors, without outliers."""
+    """Fit a polynomial in time and vectors, with outliers clipped."""
     design, names = _design(time, vectors, order, start)
     used = _without_outliers(design, flux, weights, time, start)
     solution, covariance, chi2 = _solve(design[used], flux[used], weights[used])
@@ -251,7 +248,7 @@ def _usable(
     order: int,
     window: Sequence[float] | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mark the rows with all their values, and of them those that may be in the fit."""
+    """Mark the rows with finite values, and those of them that may be used in the fit."""
     if isinstance(order, bool) or int(order) != order or order < 0:
         raise ValueError(f"order: {order!r} found, expected a whole number of 0 or more")
     finite = np.isfinite(time) & np.isfinite(flux)
@@ -272,7 +269,7 @@ def _usable(
 
 
 def _outside(time: np.ndarray, window: Sequence[float] | None) -> np.ndarray:
-    """Mark the times that are in no window."""
+    """Mark the times outside all windows."""
     edges = np.ravel(np.asarray(() if window is None else window, dtype=float))
     known = time[np.isfinite(time)]
     span = f"times from {known.min():.10g} to {known.max():.10g}" if len(known) else "no times"
@@ -296,7 +293,7 @@ def _outside(time: np.ndarray, window: Sequence[float] | None) -> np.ndarray:
 def _design(
     time: np.ndarray, vectors: Mapping[str, np.ndarray], order: int, used: np.ndarray
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Write the terms as columns, zero in the mean, and name them."""
+    """Make the design matrix, with columns of zero mean, and the names of the terms."""
     span = np.ptp(time[np.isfinite(time)]) or 1.0
     phase = (time - np.mean(time[used])) / span
     columns, names = [np.ones(len(time))], ["constant"]
@@ -313,7 +310,7 @@ def _design(
 def _without_outliers(
     design: np.ndarray, flux: np.ndarray, weights: np.ndarray, time: np.ndarray, start: np.ndarray
 ) -> np.ndarray:
-    """Solve, leave out outliers, and solve again; returns what was used, (n_int,)."""
+    """Clip outliers iteratively; returns the integrations to use, (n_int,)."""
     rows = np.flatnonzero(start)
     rows = rows[np.argsort(time[rows], kind="stable")]
     used = start
@@ -321,7 +318,7 @@ def _without_outliers(
         solution = _solve(design[used], flux[used], weights[used])[0]
         residual = ((flux - design @ solution) * weights)[rows]
         step = mad_std(np.diff(residual, n=2)) / np.sqrt(6.0)
-        # A noiseless fit has a scatter of rounding errors, which are no outliers.
+        # A scatter of rounding errors has no outliers.
         if not step > 1e-12 * np.max(np.abs((flux * weights)[used])):
             break
         off = np.abs(residual) > _CLIP * max(step, mad_std(residual[used[rows]]))
@@ -345,12 +342,12 @@ def _without_outliers(
 
 
 def _beside_neighbours(values: np.ndarray) -> np.ndarray:
-    """How far values stand out from those before and from those after; 0 where on one side only."""
+    """Departure from both the values before and those after; 0 where the signs differ."""
     n, k = len(values), _NEIGHBOURS
     padded = np.concatenate([np.full(k, np.nan), values, np.full(k, np.nan)])
     runs = np.lib.stride_tricks.sliding_window_view(padded, k)
     with catch_warnings():
-        # The first and the last have neighbours on one side alone, which then decides.
+        # The first and the last have neighbours on one side only.
         warnings.simplefilter("ignore", RuntimeWarning)
         middles = np.nanmedian(runs, axis=1)
     before, after = values - middles[:n], values - middles[k + 1 :]
@@ -365,13 +362,13 @@ def _beside_neighbours(values: np.ndarray) -> np.ndarray:
 def _solve(
     design: np.ndarray, flux: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Weighted least squares: solution, covariance, chi-square a degree of freedom."""
+    """Weighted least squares: solution, covariance, reduced chi-square."""
     weighted = design * weights[:, None]
-    # Scaled to unit length: terms differ by orders of magnitude.
+    # Scaled to unit length, as terms differ by orders of magnitude.
     length = np.linalg.norm(weighted, axis=0)
     length[length == 0] = 1.0
     left, singular, right = np.linalg.svd(weighted / length, full_matrices=False)
-    # Terms that do not vary, or repeat others, have singular values of rounding errors.
+    # Constant or repeated terms have singular values of the size of rounding errors.
     real = singular > 1e-10 * singular[0]
     inverse = np.where(real, 1.0 / np.where(real, singular, 1.0), 0.0)
     solution = (right.T * inverse) @ (left.T @ (flux * weights)) / length

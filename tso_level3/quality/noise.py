@@ -1,4 +1,4 @@
-"""The noise of light curves: measured, expected, and how it falls with binning."""
+"""Scatter of light curves, its dependence on the centres, and how it falls with binning."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ __all__ = [
     "bin_size",
     "bins",
     "counted",
+    "integrations_in",
     "scatter_about",
     "shared",
     "time_averaging",
@@ -22,11 +23,11 @@ __all__ = [
 
 _BIN_MINUTES = 10.0
 _BINS = 48
-# Red noise is quoted on this many bins or more.
+# Minimum number of bins for the quoted red noise.
 _QUOTED_BINS = 32
 # Relative standard error of a scatter from first differences, times the root of their number.
 _DIFFERENCE_ERROR = 0.87
-# Runs of time, each of which tests a choice made on the others.
+# Folds of the cross-validation, in time.
 _FOLDS = 5
 
 
@@ -37,25 +38,25 @@ class Scatter:
     Attributes
     ----------
     raw : float
-        Scatter of the light curve as it is, by first differences less the local slope, over sqrt 2.
+        Scatter of the light curve, by first differences less the local slope, over sqrt 2.
     clean : float
         The same after regression on the centres.
     pointing : float
-        Scatter of the part that follows the centres linearly, the part by chance taken off.
+        Scatter of the part that depends linearly on the centres, corrected for chance.
     binned : float
         Robust scatter of neighbouring bins of about ten minutes.
     white : float
-        What `binned` would be for white noise of the scatter `raw`.
+        Value of `binned` for white noise of the scatter `raw`.
     error : float
         Standard error of `raw`.
     steps : ndarray, (n - 1,)
-        First differences after the regression, by which two light curves are compared.
+        First differences after the regression.
     others, own, number : ndarray, (5,)
-        For each fifth of the time the variance that the other fifths say, the sum of its own,
-        and of how many differences.
+        For each fifth of the time: the variance of the other fifths, the sum of squares of its own
+        differences, and their number.
     plain : float
-        Scatter by first differences as they are: light curves of one star, which share the slope
-        of a transit, are compared by it, since it is less uncertain than `raw`.
+        Scatter by plain first differences. Light curves of one star, which share the slope of a
+        transit, are compared by it, since it is less uncertain than `raw`.
     """
 
     raw: float
@@ -73,18 +74,18 @@ class Scatter:
 
 @dataclass(frozen=True, eq=False)
 class Averaging:
-    """How scatter falls with binning.
+    """Scatter against bin size.
 
     Attributes
     ----------
     size : ndarray, (k,), int
-        Integrations in a bin.
+        Integrations per bin.
     scatter : ndarray, (k,)
         Measured relative scatter of the bins.
     white : ndarray, (k,)
-        That of white noise.
+        Scatter of white noise.
     quoted : int
-        Place of the bin size at which red noise is quoted.
+        Index of the bin size of `red_noise`.
     """
 
     size: np.ndarray
@@ -94,9 +95,9 @@ class Averaging:
 
     @property
     def red_noise(self) -> float:
-        """Measured over white scatter at the quoted bin size, 1 or more; NaN where not known.
+        """Measured over white scatter at one bin size, 1 or more; NaN where unknown.
 
-        It is that of one size: the largest of several uncertain ratios would be biased high.
+        The largest of several uncertain ratios would be biased high.
         """
         if not len(self.size):
             return np.nan
@@ -106,24 +107,24 @@ class Averaging:
 
 
 def counted(time: np.ndarray, windows: tuple[float, ...] | None) -> np.ndarray:
-    """Mark the integrations that count for noise.
+    """Mark the integrations from which noise is measured.
 
     Parameters
     ----------
     time : ndarray, (n,)
         Times [d].
     windows : tuple of float or None
-        Start and end, again and again, of the times that count; all where None.
+        Start and end of each window; None for all times.
 
     Returns
     -------
     ndarray, (n,), bool
-        True for those that count.
+        True inside the windows.
 
     Raises
     ------
     ValueError
-        Fewer than three integrations count.
+        The windows have fewer than three integrations.
     """
     if windows is None:
         return np.ones(len(time), bool)
@@ -140,7 +141,7 @@ def counted(time: np.ndarray, windows: tuple[float, ...] | None) -> np.ndarray:
 
 
 def bin_size(time: np.ndarray, n: int) -> int:
-    """Find how many integrations make about ten minutes.
+    """Compute the number of integrations per bin of about ten minutes.
 
     Parameters
     ----------
@@ -152,32 +153,49 @@ def bin_size(time: np.ndarray, n: int) -> int:
     Returns
     -------
     int
-        At least 2, at most a 48th of the exposure where that is more than 2: fewer bins say
-        little, and the steep sides of a transit would be in too many of them.
+        At least 2, and otherwise at most a 48th of the exposure, so that there are enough bins
+        without the steep sides of a transit.
+    """
+    most = max(n // _BINS, 2)
+    per_bin = integrations_in(time, _BIN_MINUTES)
+    return most if per_bin is None else int(np.clip(per_bin, 2, most))
+
+
+def integrations_in(time: np.ndarray, minutes: float) -> int | None:
+    """Compute the number of integrations in an interval.
+
+    Parameters
+    ----------
+    time : ndarray, (n,)
+        Times [d]; NaN where unknown.
+    minutes : float
+        Length of the interval.
+
+    Returns
+    -------
+    int or None
+        The number; None where fewer than three times are known.
     """
     good = time[np.isfinite(time)]
-    size = max(n // _BINS, 2)
-    if good.size > 2:
-        cadence = np.median(np.diff(good)) * 24 * 60
-        if cadence > 0:
-            size = int(np.clip(round(_BIN_MINUTES / cadence), 2, max(n // _BINS, 2)))
-    return size
+    if good.size <= 2 or not (cadence := np.median(np.diff(good)) * 24 * 60) > 0:
+        return None
+    return round(minutes / cadence)
 
 
 def bins(values: np.ndarray, size: int) -> np.ndarray:
-    """Average runs of values.
+    """Average values in bins.
 
     Parameters
     ----------
     values : ndarray, (n,)
-        Values; those that are not finite are left out of their bin.
+        Values; those that are not finite are left out.
     size : int
-        Values in a bin; what is left over at the end is dropped.
+        Values per bin; the remainder at the end is dropped.
 
     Returns
     -------
     ndarray, (n // size,)
-        Means; NaN for a bin with less than half of its values.
+        Means; NaN for bins with less than half of their values.
     """
     count = len(values) // size
     part = values[: count * size].reshape(count, size)
@@ -189,7 +207,7 @@ def bins(values: np.ndarray, size: int) -> np.ndarray:
 
 
 class Centres:
-    """What the scatter of every light curve needs of the centres, worked out once.
+    """Centres and their steps, for the regression of several light curves on them.
 
     Parameters
     ----------
@@ -207,18 +225,18 @@ class Centres:
         self._about: tuple[np.ndarray, float] = (self.places, 0.0)
 
     def about(self, good: np.ndarray) -> tuple[np.ndarray, float]:
-        """Give the places about their median, and how they vary against their steps.
+        """Subtract the median of the places, and compare their variance with that of their steps.
 
         Parameters
         ----------
         good : ndarray, (n,), bool
-            Integrations that count.
+            Integrations to use.
 
         Returns
         -------
         (ndarray, float)
-            Places (n, 2), and their variance over that of their steps, twice: 1 for motion
-            without memory.
+            Places (n, 2), and twice the ratio of their variance to that of their steps, which is 1
+            for white motion.
         """
         if self._good is None or not np.array_equal(good, self._good):
             known = np.isfinite(self.places).all(axis=1) & good
@@ -227,39 +245,39 @@ class Centres:
             self._good, self._about = good, (moved, _spread(moved[good], self.motion))
         return self._about
 
-    def taken_out(self, flux: np.ndarray, use: np.ndarray) -> np.ndarray:
-        """Take out of a light curve what follows the centres, by its first differences.
+    def decorrelated(self, flux: np.ndarray, use: np.ndarray) -> np.ndarray:
+        """Subtract the dependence of a light curve on the centres, fitted to first differences.
 
         Parameters
         ----------
         flux : ndarray, (n,)
             Flux.
         use : ndarray, (n,), bool
-            Integrations that count.
+            Integrations to use.
 
         Returns
         -------
         ndarray, (n,)
-            The light curve without it, relative to its median.
+            The decorrelated light curve, over its median.
         """
         good = use & np.isfinite(flux)
         relative = np.where(good, flux / median(flux[good]), np.nan)
-        return relative - self.followed(relative, good)[0]
+        return relative - self.dependence(relative, good)[0]
 
-    def followed(self, relative: np.ndarray, good: np.ndarray) -> tuple[np.ndarray, float, int]:
-        """Give the part of a relative light curve that follows the centres.
+    def dependence(self, relative: np.ndarray, good: np.ndarray) -> tuple[np.ndarray, float, int]:
+        """Fit the dependence of a relative light curve on the centres.
 
         Parameters
         ----------
         relative : ndarray, (n,)
-            Relative flux, NaN where it does not count.
+            Relative flux, NaN where it is not used.
         good : ndarray, (n,), bool
-            Integrations that count.
+            Integrations to use.
 
         Returns
         -------
         (ndarray, float, int)
-            That part (n,), how the centres vary against their steps, and the steps it is from.
+            The dependent part (n,), the variance ratio of `about`, and the number of steps used.
         """
         step = np.diff(relative)
         known = np.isfinite(step) & self.stepped
@@ -269,7 +287,7 @@ class Centres:
 
 
 def scatter_about(flux: np.ndarray, centres: Centres, use: np.ndarray, size: int) -> Scatter:
-    """Measure the scatter of a light curve, blind to slow changes such as a transit.
+    """Measure the scatter of a light curve, insensitive to slow changes such as a transit.
 
     Parameters
     ----------
@@ -278,9 +296,9 @@ def scatter_about(flux: np.ndarray, centres: Centres, use: np.ndarray, size: int
     centres : Centres
         Centres.
     use : ndarray, (n,), bool
-        Integrations that count.
+        Integrations to use.
     size : int
-        Integrations in a bin.
+        Integrations per bin.
 
     Returns
     -------
@@ -289,32 +307,43 @@ def scatter_about(flux: np.ndarray, centres: Centres, use: np.ndarray, size: int
 
     Notes
     -----
-    Everything is measured on differences of neighbours, so that neither the depth of a transit
-    nor a trend enters, and the regression on the centres cannot take a transit for motion.
+    All is measured on differences of neighbours, so that neither a transit nor a trend contributes,
+    and the regression on the centres does not take a transit for motion.
     """
     good = use & np.isfinite(flux)
     middle = median(flux[good])
     if good.sum() < 6 or not middle > 0:
         unknown = np.full(_FOLDS, np.nan)
         steps = np.full(max(len(flux) - 1, 0), np.nan)
-        return Scatter(*[np.nan] * 6, steps, unknown, np.zeros(_FOLDS), np.zeros(_FOLDS))
+        return Scatter(
+            raw=np.nan,
+            clean=np.nan,
+            pointing=np.nan,
+            binned=np.nan,
+            white=np.nan,
+            error=np.nan,
+            steps=steps,
+            others=unknown,
+            own=np.zeros(_FOLDS),
+            number=np.zeros(_FOLDS),
+        )
     if not centres.known[good].any():
-        # Without centres nothing can follow them.
+        # Without centres there is no dependence on them.
         centres = Centres(*np.zeros((2, len(flux))))
     relative = np.where(good, flux / middle, np.nan)
     step = np.diff(relative)
-    follows, spread, known = centres.followed(relative, good)
+    follows, spread, known = centres.dependence(relative, good)
     clean = relative - follows
     # The ingress of a transit is a slope.
     raw, plain = (deviation(part) / np.sqrt(2) for part in (without_slope(step), step))
     fine = deviation(without_slope(np.diff(clean))) / np.sqrt(2)
     coarse = bins(relative, size)
-    # Second differences: neither a trend nor the steep sides of a transit count.
+    # Second differences are free of trends and hardly include the sides of a transit.
     binned = mad_std(np.diff(coarse, n=2)) / np.sqrt(6)
     n = int(good.sum())
     white = raw / np.sqrt(size)
     error = plain * _DIFFERENCE_ERROR / np.sqrt(n)
-    # Regression on two axes follows the noise by chance.
+    # By chance, the regression on two axes follows the noise.
     chance = 2.0 * fine**2 / max(known, 1)
     pointing = np.sqrt(max(np.var(follows[good]) - chance * spread, 0.0))
     numbers = (raw, fine, pointing, binned, white, float(error))
@@ -322,9 +351,9 @@ def scatter_about(flux: np.ndarray, centres: Centres, use: np.ndarray, size: int
 
 
 def _folded(steps: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sort the squares of first differences by fifths of the time.
+    """Sums of squares of first differences in folds of time, for cross-validation.
 
-    Differences on both sides of a border share an integration: the others do without them.
+    The variance of the other folds excludes differences that share an integration with the fold.
     """
     good = np.isfinite(steps) & (np.abs(steps) <= CLIP * scale)
     square = np.where(good, steps, 0.0) ** 2 / (2.0 * KEPT)
@@ -341,7 +370,7 @@ def _folded(steps: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray, np
 
 
 def _spread(moved: np.ndarray, motion: np.ndarray) -> float:
-    """Variance of the centres over that of their steps, twice: 1 for motion without memory."""
+    """Twice the variance of the centres over that of their steps: 1 for white motion."""
     steps = motion[np.isfinite(motion).all(axis=1)]
     moved = moved[np.isfinite(moved).all(axis=1)]
     if min(len(steps), len(moved)) < 2:
@@ -352,7 +381,7 @@ def _spread(moved: np.ndarray, motion: np.ndarray) -> float:
 
 
 def shared(first: np.ndarray, second: np.ndarray) -> float:
-    """Compute the correlation of two light curves' steps.
+    """Compute the correlation of the first differences of two light curves.
 
     Parameters
     ----------
@@ -374,15 +403,15 @@ def shared(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _regression(step: np.ndarray, motion: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Fit steps of the flux by steps of the centre, twice, without outliers the second time."""
+    """Regress steps of the flux on steps of the centre, clipping outliers once."""
     slope = np.zeros(2)
     if known.sum() < 20:
         return slope
     for _ in range(2):
-        # Where all are known nothing has to be gathered.
+        # A slice avoids a copy.
         used = slice(None) if known.all() else known
         moved = motion[used]
-        # By the normal equations, a tenth of the work; without motion along an axis, none follows.
+        # The normal equations take a tenth of the time; pinv allows an axis without motion.
         slope = np.linalg.pinv(moved.T @ moved, hermitian=True) @ (moved.T @ step[used])
         rest = step - motion @ slope
         known = known & (np.abs(rest) < 5 * max(mad_std(rest[used]), 1e-300))
@@ -397,17 +426,17 @@ def time_averaging(flux: np.ndarray, use: np.ndarray, size: int | None = None) -
     Parameters
     ----------
     flux : ndarray, (n,)
-        Flux, best without trends.
+        Flux, preferably without trends.
     use : ndarray, (n,), bool
-        Integrations that count.
+        Integrations to use.
     size : int, optional
-        Integrations that make about ten minutes: red noise is quoted at the nearest size of the
-        curve that is no larger and has 32 bins or more; by default at the largest that has.
+        Integrations per bin of about ten minutes: red noise is quoted at the largest bin size up
+        to this one with 32 bins or more; by default at the largest with 32 bins.
 
     Returns
     -------
     Averaging
-        The curve over bins of 1, 2, 4, ... integrations, as long as there are 16 bins.
+        For bins of 1, 2, 4, ... integrations, down to 16 bins.
 
     References
     ----------
@@ -419,12 +448,9 @@ def time_averaging(flux: np.ndarray, use: np.ndarray, size: int | None = None) -
         empty = np.zeros(0)
         return Averaging(empty.astype(int), empty, empty)
     values = values / middle
-    sizes = [1]
-    while len(values) // (sizes[-1] * 2) >= 16:
-        sizes.append(sizes[-1] * 2)
-    measured = np.array([mad_std(np.diff(bins(values, s), n=2)) / np.sqrt(6) for s in sizes])
+    sizes = 2 ** np.arange(int(np.log2(len(values) // 16)) + 1)
+    measured = np.array([mad_std(np.diff(bins(values, int(s)), n=2)) / np.sqrt(6) for s in sizes])
     white = measured[0] / np.sqrt(sizes)
-    sizes = np.array(sizes)
     right = len(values) // sizes >= _QUOTED_BINS
     if size is not None:
         right &= sizes <= max(size, 1)

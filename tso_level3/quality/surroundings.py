@@ -1,7 +1,7 @@
-"""What lies around the star: light of other stars in the apertures, and an uneven sky.
+"""Light of other sources in the apertures, and an uneven sky, from the mean image.
 
-Both leave a part of the flux that does not vary with the star, and so make a transit too shallow.
-Neither shows in the scatter.
+Both are flux that does not vary with the star and change the depth of a transit, and neither shows
+in the scatter.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ __all__ = ["Neighbour", "Surroundings", "surroundings_of"]
 
 #: Full width at half maximum of a Gaussian over its standard deviation.
 FWHM = 2.3548
-# A neighbour exceeds what the star has there by this part, the noise by so many standard
-# deviations, and this part of the star's peak; on so many pixels, farther than so many widths.
+# A neighbour exceeds the star's image by this fraction, the noise by this many standard deviations,
+# and this fraction of the star's peak, on this many pixels, at this distance in FWHM.
 _EXCESS, _SIGMAS, _PEAK, _PIXELS, _APART = 0.75, 6.0, 3e-3, 5, 1.2
-# It is told of where it has this part of the star's flux.
+# Least flux of a neighbour over that of the star.
 _BRIGHT = 3e-3
-# Sectors of the annulus: as large as the aperture, but so many at least and at most.
+# Number of sectors of the annulus, of about the area of the aperture.
 _FEWEST, _MOST = 8, 24
-# Pixels of an annulus, at least, that say something of the sky.
+# Minimum number of pixels of an annulus.
 _RING = 32
 
 
@@ -36,7 +36,7 @@ class Neighbour:
     Attributes
     ----------
     x, y : float
-        Where it is [pix].
+        Position [pix].
     flux : float
         Its flux over that of the star.
     """
@@ -48,16 +48,16 @@ class Neighbour:
 
 @dataclass(frozen=True, eq=False)
 class Surroundings:
-    """What lies around the star.
+    """Other sources and an uneven sky.
 
     Attributes
     ----------
     neighbours : tuple of Neighbour
         Other sources, the brightest first.
     dilution : ndarray, (n_radii + 1,)
-        Part of the flux of each aperture, and of the fit of the template, that is theirs.
+        Fraction of the flux of each aperture, and of the template fit, from other sources.
     uneven : ndarray, (n_radii,)
-        Part of the flux of each aperture that an uneven sky may add or take.
+        Fraction of the flux of each aperture by which an uneven sky may change it.
     """
 
     neighbours: tuple[Neighbour, ...]
@@ -71,15 +71,15 @@ def surroundings_of(plan: Plan, frames: int) -> Surroundings:
     Parameters
     ----------
     plan : Plan
-        What the exposure is measured with; its template is the mean image.
+        The plan of the measurement; its template is the mean image.
     frames : int
-        Integrations that the mean image was made of.
+        Number of integrations in the mean image.
 
     Returns
     -------
     Surroundings
-        What was found. A source is what exceeds the image of the star turned by half a turn, and
-        its kernel where that is computed.
+        Sources are excesses over the image rotated by 180 degrees, and over the kernel where it
+        is computed.
     """
     template, layout = plan.template, plan.layout
     box, near = layout.box, layout.n_near
@@ -112,7 +112,7 @@ def surroundings_of(plan: Plan, frames: int) -> Surroundings:
 
 
 def _plane(image: np.ndarray, at: tuple[float, float], plan: Plan) -> np.ndarray:
-    """Slope of the sky through the annulus: it is no source."""
+    """Slope of the sky in the annulus, which is no source."""
     v, u = np.mgrid[: image.shape[0], : image.shape[1]]
     if not plan.background.rings or plan.background.rings[0].size < _RING:
         return np.zeros(image.shape)
@@ -124,13 +124,13 @@ def _plane(image: np.ndarray, at: tuple[float, float], plan: Plan) -> np.ndarray
 
 
 def _star(image: np.ndarray, at: tuple[float, float], plan: Plan) -> np.ndarray:
-    """Say how bright the star may be in a pixel: as on its other side, or in its kernel."""
+    """Largest brightness of the star per pixel: of its opposite side, or of its kernel."""
     v, u = np.mgrid[: image.shape[0], : image.shape[1]]
     known = np.isfinite(image)
     mirrored = ndimage.map_coordinates(
         np.where(known, image, 0.0), [2 * at[1] - v, 2 * at[0] - u], order=1, cval=np.nan
     )
-    # Where the other side is not in the frame nothing is known.
+    # Unknown where the opposite side is outside the frame.
     star = np.where(np.isfinite(mirrored), mirrored, np.inf)
     kernel = plan.correlator.kernel
     if kernel.kind in ("jwst", "stpsf", "file"):
@@ -151,7 +151,7 @@ def _extra(
     v, u = np.mgrid[: image.shape[0], : image.shape[1]]
     far = np.hypot(u - at[0], v - at[1]) > _APART * fwhm
     least = np.maximum(_SIGMAS * sigma, _PEAK * np.nanmax(image))
-    # Between pixels a star is brighter than in them.
+    # The interpolated image is too faint at a peak between pixels.
     highest = np.maximum(ndimage.maximum_filter(star, 3), 0.0)
     bright = far & (image - highest > np.maximum(_EXCESS * highest, least))
     labels, count = ndimage.label(bright, np.ones((3, 3)))
@@ -159,7 +159,7 @@ def _extra(
     for k in range(1, count + 1):
         if (labels == k).sum() < _PIXELS:
             continue
-        # The wings of a source are below the limit.
+        # Includes the wings below the threshold.
         own = ndimage.binary_dilation(labels == k, iterations=max(int(1.5 * fwhm), 2))
         light = np.where(own, np.maximum(away, 0.0), 0.0)
         extra = np.maximum(extra, light)
@@ -169,9 +169,9 @@ def _extra(
 
 
 def _uneven(plan: Plan, image: np.ndarray, frames: int) -> np.ndarray:
-    """Compute what patches of the annulus differ by, over the flux in each aperture.
+    """Scatter between sectors of the annulus, over the flux of each aperture.
 
-    A plane is no harm, since the annulus surrounds the star.
+    A plane is subtracted first: it cancels in an annulus around the star.
     """
     none = np.zeros(len(plan.radii))
     if not plan.background.rings or plan.background.mode == "none":
@@ -196,7 +196,7 @@ def _uneven(plan: Plan, image: np.ndarray, frames: int) -> np.ndarray:
     design = np.stack([np.ones_like(u), u, v, radius - radius.mean()], axis=1)
     values = values - design @ np.linalg.lstsq(design, values, rcond=None)[0]
     angle = np.arctan2(v, u)
-    # What differs from pixel to pixel, the noise of the mean set aside.
+    # Scatter from pixel to pixel, corrected for the noise of the mean.
     noise = plan.noise.total[ring].mean() / max(frames, 1)
     white = np.sqrt(max(mad_std(values) ** 2 - noise, 0.0))
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -1,59 +1,58 @@
-"""Whether a light curve can be used: good, doubtful or failed, and why."""
+"""Verdict on a light curve: good, doubtful or failed, with the reasons."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 __all__ = ["Signs", "Verdict", "verdict_of"]
 
-# Parts of the integrations.
+# Fractions of the integrations, for doubtful and failed.
 _SOME, _MOST = 0.05, 0.5
-# Integrations whose scatter says something.
+# Minimum number of integrations for a scatter.
 _LEAST = 10
-# How far errors and scatter may disagree: a factor, and standard errors of the scatter.
+# Largest ratio of scatter to errors: a factor, and standard errors of the scatter.
 _DISAGREE, _SURE, _SCATTER_ERROR = 1.5, 2.5, 0.87
-# Parts of the flux that do not vary with the star.
+# Largest fractions of the flux from other sources and an uneven sky.
 _DILUTED, _UNEVEN = 0.01, 0.01
-# A smaller part of an aperture beyond the frame moves little light.
+# Largest fraction of an aperture beyond the frame.
 _CUT = 0.01
-# A star does not vary by this part of its flux from one integration to the next.
+# Relative scatter at which there is no usable star, and least signal-to-noise.
 _LOST = 0.3
 _FAINTEST = 3.0
-# Parts of the flux that are filled, or missing in every integration.
+# Fraction of the flux that is filled or missing in every integration.
 _FILLED = 0.05
 _FAR = 5.0
 
 
 @dataclass(frozen=True)
 class Signs:
-    """What tells whether a light curve can be used.
+    """Indicators of the quality of a light curve.
 
     Attributes
     ----------
     n : int
-        Integrations.
+        Number of integrations.
     failed, outside, changed : float
-        Parts of them that were not measured, where the star is outside the quoted aperture, and
-        whose image departs from the template.
+        Fractions of them without a measurement, with the star outside the primary aperture, and
+        with an image that departs from the template.
     scatter, expected : float
-        Relative scatter of the quoted flux, measured and expected; NaN where not known.
+        Relative scatter of the primary flux, measured and expected; NaN where unknown.
     signal : float
-        Median of the quoted flux over its error.
+        Median of the primary flux over its error.
     filled, missing : float
-        Parts of the flux that are filled on the median, and that is missing in every integration.
+        Fractions of the flux that are filled (median), and missing in every integration.
     faint : bool
-        Whether nothing there resembles a star.
+        Whether the image does not resemble a star.
     far : float
-        Distance of the star from where it was asked for [pix]; NaN where nothing was asked.
+        Distance of the star from the position asked for [pix]; NaN without one.
     rejected : str
-        What stands against the quoted light curve.
+        Objection to the primary light curve; empty where there is none.
     diluted, uneven : float
-        Parts of the quoted flux that are of other sources, and that an uneven sky may add or take.
+        Fractions of the primary flux from other sources, and by which an uneven sky may change it.
     no_sky : bool
-        Whether the background was to be subtracted and could not be.
+        Whether the background could not be subtracted.
     cut : float
-        Part of the quoted aperture that is beyond the frame.
+        Fraction of the primary aperture beyond the frame.
     """
 
     n: int
@@ -76,14 +75,14 @@ class Signs:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a light curve is worth.
+    """Verdict on a light curve.
 
     Attributes
     ----------
     grade : str
         good, doubtful or failed.
     reasons : tuple of str
-        Why it is not good, the gravest first.
+        Why it is not good, the most serious first.
     """
 
     grade: str
@@ -92,31 +91,22 @@ class Verdict:
     def __str__(self) -> str:
         return f"{self.grade}: {'; '.join(self.reasons)}" if self.reasons else self.grade
 
-    def as_dict(self) -> dict[str, Any]:
-        """Give it as plain values.
-
-        Returns
-        -------
-        dict
-            ``grade`` and ``reasons``.
-        """
-        return {"grade": self.grade, "reasons": list(self.reasons)}
-
 
 def verdict_of(signs: Signs) -> Verdict:
-    """Say what a light curve is worth.
+    """Judge a light curve by its indicators.
 
     Parameters
     ----------
     signs : Signs
-        What was found.
+        The indicators.
 
     Returns
     -------
     Verdict
         The grade and the reasons.
     """
-    fatal, grave = [], []
+    fatal: list[str] = []
+    grave: list[str] = []
     for part, what in (
         (signs.failed, "were not measured"),
         (signs.outside, "have the star outside the quoted aperture"),
@@ -133,7 +123,7 @@ def verdict_of(signs: Signs) -> Verdict:
     if signs.signal < _FAINTEST:
         fatal.append(f"no star stands out: the flux is {signs.signal:.1f} times its error")
     elif signs.faint:
-        # A faint star is there in all integrations, a chance pattern is not.
+        # A faint star is in all integrations, a chance pattern is not.
         (fatal if signs.failed > _SOME else grave).append("the image hardly resembles a star")
     ratio = signs.scatter / signs.expected if signs.expected > 0 else float("nan")
     limit = _DISAGREE + _SURE * _SCATTER_ERROR / max(signs.n, 1) ** 0.5

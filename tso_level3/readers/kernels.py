@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
+from tso_level3.config.instruments import WEAK_LENSES
 from tso_level3.psf import bands, optics
 from tso_level3.psf import kernel as computed
 from tso_level3.psf.kernel import Kernel
@@ -365,11 +366,7 @@ def stpsf_kernel(
         if detector:
             model.detector = bands.detector_name(detector)
         if band.lens:
-            model.pupil_mask = {
-                "WLP4": "WEAK LENS +4",
-                "WLP8": "WEAK LENS +8",
-                "WLM8": "WEAK LENS -8",
-            }[band.lens]
+            model.pupil_mask = f"WEAK LENS {WEAK_LENSES[band.lens]:+.0f}"
     hdus = model.calc_psf(oversample=oversample, fov_pixels=2 * int(half_width) + 1)
     samples = _samples(hdus, Path("STPSF"), None)
     return _kernel(samples, f"STPSF {getattr(stpsf, '__version__', '')}".strip(), "stpsf")

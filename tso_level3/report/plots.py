@@ -30,7 +30,7 @@ _BIN_MINUTES, _MIN_BINS = (10.0, 5.0, 2.0, 1.0, 0.5), 12
 #: Marked flags, the most serious first; a point is marked once. Flags that hold for whole exposures
 #: are not marked.
 _MARKED = (
-    (Flag.UNREADABLE | Flag.ALL_BAD | Flag.NOT_FINITE, "no value", "x", _RED),
+    (Flag.UNREADABLE | Flag.ALL_BAD, "no value", "x", _RED),
     (Flag.PSF_FAILED | Flag.CORRELATION_FAILED | Flag.FAINT, "no centre", "v", _RED),
     (Flag.MISSING_IN_APERTURE, "pixels left out", "s", _RED),
     (Flag.FILLED, "pixels filled", "D", _ORANGE),

@@ -21,6 +21,7 @@ from tso_level3.quality.noise import counted
 from tso_level3.run.assess import with_enclosed, with_smooth_sky, with_tilt_modes
 from tso_level3.run.batches import MODULES, Task, batches_of, chunk_of
 from tso_level3.run.executors import WorkerPool, keep_memory, mapped, worker_pool
+from tso_level3.run.lent_aperture import with_lent_aperture
 from tso_level3.run.result import light_curve_of, result_of
 from tso_level3.utils.progress import showing
 from tso_level3.utils.threads import one_thread
@@ -78,12 +79,13 @@ def run(
             raise ValueError("out_of_transit: found for frames without times, expected none")
         # An error in the windows is raised before the measurement.
         counted(exposure.times.time, settings.out_of_transit)
+    settings, lent_kind = with_lent_aperture(settings)
     keep_memory()
     # A few frames are measured before a process has started.
     own = settings.n_workers if executor is None and exposure.n_int > _FEW else 1
     # The workers start while the plan is made.
     with worker_pool(own, modules=MODULES) as pool:
-        plan, preference = first_look(exposure, settings, progress=progress)
+        plan, preference = first_look(exposure, settings, lent_kind=lent_kind, progress=progress)
         plan, subspaces = with_tilt_modes(with_enclosed(plan, settings), exposure, settings)
         looked = clock.perf_counter()
         found = _measure_all(exposure, plan, settings, executor or pool, progress)

@@ -203,7 +203,7 @@ def light_curve_of(exposure: Exposure, found: Measurement, choice: Choice) -> di
         The columns of `tso_level3.columns.LIGHT_CURVE`.
     """
     times, a = exposure.times, choice.annulus
-    flux, error = net_flux(found, a, in_place=True)
+    flux, error = net_flux(found, a, out=(found.sums, found.variance))
     replaced = found.replaced
     with np.errstate(invalid="ignore", divide="ignore"):
         np.divide(replaced, flux, out=replaced, where=replaced != 0)

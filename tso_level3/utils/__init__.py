@@ -1,1 +1,1 @@
-"""Helpers that know nothing of astronomy."""
+"""Helpers without astronomy: statistics, cache, atomic files, progress bars, threads."""

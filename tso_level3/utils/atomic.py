@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writing of files: complete, or not there."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ __all__ = ["replacing"]
 
 
 @contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """Give a temporary name beside a file, and the file's own name to what was written there.
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary name beside a file, and rename what was written there to the file.
 
     Parameters
     ----------
     path : str or path-like
-        The file; one that exists is replaced at the end, in one move.
+        The file; one that exists is replaced at the end.
 
     Yields
     ------
     pathlib.Path
-        The temporary name, hidden, in the same folder; it ends in ``.part``, so that what a
-        killed run leaves is not taken for a product. Where the body fails it is removed, and
-        what stood under the file's name is left as it was.
+        The temporary name, a hidden file in the same folder. It ends in ``.part``, so that what a
+        killed run leaves is not taken for a product. On an error it is removed, and an existing
+        file is left as it was.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Progress bars, where somebody watches."""
+"""Progress bars, shown where standard error is a terminal."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
 __all__ = ["Bar", "progress", "showing"]
 
 
 class Bar(Protocol):
-    """What a long pass tells how far it is."""
+    """Progress of a long pass; `tqdm.tqdm` is one."""
 
     def update(self, n: int) -> object:
         """Count more frames.
@@ -20,7 +20,7 @@ class Bar(Protocol):
         Parameters
         ----------
         n : int
-            How many were done since the last call.
+            Number of frames done since the last call.
         """
         ...
 
@@ -32,13 +32,13 @@ class Bar(Protocol):
 def progress(title: str, total: int) -> Bar | None:
     """Begin a progress bar on the terminal, with the rate and the time that is left.
 
-    This is what `tso_level3.measure` takes as ``progress``; it begins one for the look at a sample
-    of frames, and one for the measurement of all of them.
+    To be given to `tso_level3.measure` as ``progress``, which begins a bar for the sample of frames
+    and one for the measurement of all.
 
     Parameters
     ----------
     title : str
-        What is going on.
+        Name of the pass.
     total : int
         Number of frames.
 
@@ -56,7 +56,7 @@ def progress(title: str, total: int) -> Bar | None:
         desc=f"{title:<10}",
         unit=" frames",
         file=sys.stderr,
-        # Some terminals (of a container, of `script`) say that they have no columns.
+        # Some terminals (of a container, of `script`) report no columns.
         **({"dynamic_ncols": True} if _columns() else {"ncols": 80, "nrows": 24}),
         bar_format="{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}"
         " [{elapsed}, {remaining} left, {rate_fmt}]",
@@ -66,31 +66,31 @@ def progress(title: str, total: int) -> Bar | None:
 def _watched() -> bool:
     try:
         return sys.stderr is not None and sys.stderr.isatty()
-    except (AttributeError, ValueError):  # replaced by something simpler, or closed
+    except (AttributeError, ValueError):  # not a file, or closed
         return False
 
 
 def _columns() -> int:
     try:
         return os.get_terminal_size(sys.stderr.fileno()).columns
-    except (AttributeError, OSError, ValueError):  # not a real file
+    except (AttributeError, OSError, ValueError):  # not a file of the system
         return 0
 
 
 @contextmanager
 def showing(
-    make: Callable[[str, int], Any] | None, title: str, total: int
-) -> Iterator[Callable[[int], Any]]:
-    """Show a bar while the context lasts, where there is one to show.
+    make: Callable[[str, int], Bar | None] | None, title: str, total: int
+) -> Iterator[Callable[[int], object]]:
+    """Show a bar while the context lasts.
 
     Parameters
     ----------
     make : callable or None
-        `progress`, or what a caller has in its place; None for no bar.
+        `progress` or a function like it, which may return None; None for no bar.
     title : str
-        What is being done.
+        Name of the pass.
     total : int
-        How many frames there are.
+        Number of frames.
 
     Yields
     ------

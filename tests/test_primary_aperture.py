@@ -1,4 +1,4 @@
-"""What is quoted: the user's radius, another product's aperture, and why."""
+"""Primary aperture: the user's radius or another product's aperture, and the reason."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from tso_level3.simulate import simulate_files, simulation
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     sim = simulation("F210M", n_int=40, transit_depth=0.0, seed=21)
-    return simulate_files(sim, tmp_path_factory.mktemp("wishes")).segments
+    return simulate_files(sim, tmp_path_factory.mktemp("primary")).segments
 
 
 def quoted(product):
@@ -26,6 +26,10 @@ def test_another_product_lends_its_aperture_and_its_background(files, tmp_path, 
     assert quoted(second)["radius"] == 4.0
     assert quoted(second)["reason"] == "aperture of another product"
     np.testing.assert_allclose(second.flux, first.flux, rtol=1e-7)  # with fewer radii
+    # used to: the settings before those of the other product were recorded
+    recorded = second.meta.tso_level3.instance["settings"]
+    assert recorded["radius"] == 4.0 and recorded["background"] == background
+    assert recorded["choose_aperture"] is False
 
 
 def test_the_fit_is_lent_too(files, tmp_path):
