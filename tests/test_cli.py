@@ -524,7 +524,7 @@ def test_report_is_one_whole_page(product, tmp_path, capsys):
     assert run(capsys, "report", "odd_phot.asdf")[:2] == (0, "wrote odd_phot.html\n")
     text = (tmp_path / "odd_phot.html").read_text()
     page = ET.fromstring(text.removeprefix("<!DOCTYPE html>"))
-    assert page.find("head/title").text.startswith('<b>"A&B"</b> NIRCAM')
+    assert page.find("head/title").text.startswith('<b>"A&B"</b>, NIRCAM')
     images = [item.get("src") for item in page.iter("img")]
     assert len(images) == 2
     for source in images:

@@ -112,7 +112,7 @@ def test_single_frames_travel_to_processes(exposure, workers):
     assert_same(run(frames, SETTINGS, executor=workers), run(frames, SETTINGS))
 
 
-@pytest.mark.parametrize("processes", [False, True])
+@pytest.mark.parametrize("processes", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_dask_gives_the_numbers_of_one(exposure, serial, processes):
     distributed = pytest.importorskip("distributed")
     options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
