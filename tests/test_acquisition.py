@@ -126,6 +126,7 @@ def test_a_starless_exposure_is_flagged_in_every_row(caplog):
     assert "too faint, or none" in caplog.text
 
 
+@pytest.mark.slow
 def test_nothing_at_the_position_is_an_error_that_names_both_places():
     # used to end after 28 s with a scatter of 2,000,000 ppm
     y, x = np.mgrid[:120, :120]
