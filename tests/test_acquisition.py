@@ -126,6 +126,7 @@ def test_a_starless_exposure_is_flagged_in_every_row(caplog):
     assert "too faint, or none" in caplog.text
 
 
+@pytest.mark.slow
 def test_nothing_at_the_position_is_an_error_that_names_both_places():
     # used to end after 28 s with a scatter of 2,000,000 ppm
     y, x = np.mgrid[:120, :120]
@@ -166,6 +167,7 @@ def test_parameters_of_another_mode_are_named(caplog):
     )
 
 
+@pytest.mark.filterwarnings("ignore:All-NaN slice")  # of the median image made here
 @pytest.mark.parametrize("place", [(82, 90), (33, 114)])
 def test_either_star_of_a_ground_based_field(shared_data, place):
     files = sorted((shared_data / "k22_luci2").glob("*.fits"))

@@ -643,6 +643,7 @@ def test_list_of_presets(capsys):
 # Demonstration
 
 
+@pytest.mark.slow
 def test_demo_comes_near_the_truth(capsys):
     with small_crds.crds():
         status, out, err = run(capsys, "demo", "--n-int", "120", "--output-dir", "d")

@@ -112,7 +112,7 @@ def test_single_frames_travel_to_processes(exposure, workers):
     assert_same(run(frames, SETTINGS, executor=workers), run(frames, SETTINGS))
 
 
-@pytest.mark.parametrize("processes", [False, True])
+@pytest.mark.parametrize("processes", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_dask_gives_the_numbers_of_one(exposure, serial, processes):
     distributed = pytest.importorskip("distributed")
     options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
@@ -260,6 +260,19 @@ def test_a_worker_of_the_users_pool_that_dies():
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
         with pytest.raises(RuntimeError, match="^executor: a worker process died after 0 of 3 bat"):
             list(mapped(executor, eval, [code] * 3))
+
+
+def test_the_next_run_has_the_workers_of_the_last_unless_one_has_died():
+    with worker_pool(2) as first:
+        number = first.submit(os.getpid).result()
+    with worker_pool(2) as second:
+        assert second.submit(os.getpid).result() == number
+    os.kill(number, signal.SIGKILL)
+    time.sleep(1.0)
+    with worker_pool(2) as third:
+        assert third.submit(os.getpid).result() != number
+    with worker_pool(3) as fourth:
+        assert fourth is not third and fourth.submit(os.getpid).result() != number
 
 
 def test_one_worker_is_no_process():

@@ -245,6 +245,7 @@ def test_from_rateints_to_light_curve_without_a_file(files, cache, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.filterwarnings("ignore:Cannot merge meta key 'apertures'")  # one in each segment
 def test_inside_somebodys_pipeline(files, tmp_path):
     """As its `tso_photometry`: a table goes back, and each segment has a file of its own."""
     from jwst.pipeline import Tso3Pipeline

@@ -125,6 +125,7 @@ def test_a_cube_without_a_good_pixel_is_one_sentence():
         tso_level3.measure(np.full((3, 32, 32), np.nan))
 
 
+@pytest.mark.slow
 def test_noise_without_a_star_is_flagged():
     cube = np.random.default_rng(2).normal(0.0, 1.0, (20, 48, 48))
     product = tso_level3.measure(cube)

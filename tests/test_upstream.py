@@ -16,6 +16,8 @@ import pytest
 
 from tests import small_crds
 
+pytestmark = pytest.mark.slow
+
 STEP, PIPELINE = "test_tso_photometry_step", "test_calwebb_tso3"
 
 #: They need NIRISS reference files, and fail without them with jwst's classes too.

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from importlib import import_module
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, Pipe
@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 _THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "BLIS_NUM_THREADS")
 # The largest block that the C library learns from [byte].
 _BLOCK = 32_000_000
+# Workers end after so long without a task [s]. Until then the next run has them at once.
+_IDLE = 30.0
 
 
 def keep_memory() -> None:
@@ -46,7 +48,7 @@ def keep_memory() -> None:
 
 
 class WorkerPool(ProcessPoolExecutor):
-    """Worker processes of one run, beside this process, which works too.
+    """Worker processes beside this process, which works too.
 
     loky starts each process afresh and never imports the user's script in it, so that a script
     needs no ``if __name__ == "__main__"``.
@@ -60,7 +62,7 @@ class WorkerPool(ProcessPoolExecutor):
     """
 
     def __init__(self, n_workers: int, modules: Sequence[str] = ()) -> None:
-        self.n_workers = n_workers
+        self.n_workers, self.owner = n_workers, os.getpid()
         self._futures: list[Future] = []
         # Workers hold the other end. This one closes with the process, however that ends.
         watched, self._lifeline = Pipe(duplex=False)
@@ -69,14 +71,15 @@ class WorkerPool(ProcessPoolExecutor):
             initializer=_start_worker,
             initargs=(watched, tuple(modules)),
             env=dict.fromkeys(_THREADS, "1"),
+            timeout=_IDLE,
         )
-        with _no_interrupt():
-            # The first task starts all processes.
-            self.submit(os.getpid)
+        # The first task starts all processes.
+        self.submit(os.getpid)
 
     def submit(self, *args: Any, **kwargs: Any) -> Future:
         """Submit a task; see `concurrent.futures.Executor.submit`."""
-        future = super().submit(*args, **kwargs)
+        with _no_interrupt():
+            future = super().submit(*args, **kwargs)
         self._futures = [other for other in self._futures if not other.done()] + [future]
         return future
 
@@ -118,9 +121,26 @@ def _no_interrupt() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+_idle: list[WorkerPool] = []
+
+
+def _started(n_workers: int, modules: Sequence[str]) -> WorkerPool:
+    """Return the pool of an earlier run if it can be used again, else a new one."""
+    while _idle:
+        pool = _idle.pop()
+        # After a fork the pool is the parent's.
+        if pool.owner == os.getpid():
+            if pool.n_workers == n_workers:
+                with suppress(BrokenProcessPool):
+                    pool.submit(os.getpid)
+                    return pool
+            pool.shutdown(wait=False)
+    return WorkerPool(n_workers, modules)
+
+
 @contextmanager
 def worker_pool(n_workers: int, modules: Sequence[str] = ()) -> Iterator[WorkerPool | None]:
-    """Start worker processes for a run, and end them with it.
+    """Have worker processes for a run, which end with it if it fails, else when they are idle.
 
     Parameters
     ----------
@@ -141,7 +161,7 @@ def worker_pool(n_workers: int, modules: Sequence[str] = ()) -> Iterator[WorkerP
     try:
         if multiprocessing.current_process().daemon:
             raise RuntimeError("this is a daemonic process, such as a worker of another pool")
-        pool = WorkerPool(n_workers, modules)
+        pool = _started(n_workers, modules)
     except (OSError, ImportError, RuntimeError) as error:
         log.warning(
             "n_workers=%d is not used, this process measures alone: it cannot start others (%s).",
@@ -155,7 +175,10 @@ def worker_pool(n_workers: int, modules: Sequence[str] = ()) -> Iterator[WorkerP
         yield pool
         finished = True
     finally:
-        pool.shutdown(wait=False, kill_workers=pool.busy or not finished)
+        if finished and not pool.busy:
+            _idle.append(pool)
+        else:
+            pool.shutdown(wait=False, kill_workers=True)
 
 
 class _Shipped:
