@@ -210,10 +210,12 @@ def _no_star(search: _Search, find: Callable[[_Search], Found | None]) -> ValueE
 
 def _sampled(search: _Search, kernel: Any) -> Found | None:
     """Find the star with a kernel whose width is known."""
-    where = {"near": search.expected, "radius": search.radius, "reach": search.reach or np.inf}
-    peaks = summits(search.image, search.mask, kernel, **where)
+    found_near = partial(
+        summits, near=search.expected, radius=search.radius, reach=search.reach or np.inf
+    )
+    peaks = found_near(search.image, search.mask, kernel)
     if not peaks:
-        peaks = summits(search.image, search.mask, kernel, **where, min_overlap=0.2)
+        peaks = found_near(search.image, search.mask, kernel, min_overlap=0.2)
     fwhm = kernels.fwhm(kernel)
     return _meant(search, [_found(peak, kernel, fwhm) for peak in peaks], peaks)
 
@@ -231,12 +233,15 @@ def _gaussian(search: _Search, kernel: Any) -> Found | None:
     for n in scales:
         image = _binned(search.image, n)
         middle = 0.5 * (n - 1)
-        near = tuple((place - middle) / n for place in search.expected)
-        radius = max(search.radius / n, 2.0)
-        where = {"near": near, "radius": radius, "reach": (search.reach or np.inf) / n}
-        peaks = summits(image, None, kernel, **where)
+        found_near = partial(
+            summits,
+            near=((search.expected[0] - middle) / n, (search.expected[1] - middle) / n),
+            radius=max(search.radius / n, 2.0),
+            reach=(search.reach or np.inf) / n,
+        )
+        peaks = found_near(image, None, kernel)
         if not peaks and n == 1:
-            peaks = summits(image, None, kernel, **where, min_overlap=0.2)
+            peaks = found_near(image, None, kernel, min_overlap=0.2)
         for peak in peaks:
             x, y = (n * place + middle for place in (peak.x, peak.y))
             chance = min(1.0, len(scales) * peak.chance)
@@ -344,7 +349,7 @@ def _refined(search: _Search, found: Found, optics: Optics) -> Found:
     return dataclasses.replace(better, chance=found.chance)
 
 
-def _setup(optics: Optics) -> dict[str, str]:
+def _setup(optics: Optics) -> dict[str, Any]:
     names = ("instrument", "filter", "pupil", "detector")
     return {name: getattr(optics, name) for name in names}
 

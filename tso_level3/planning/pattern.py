@@ -192,7 +192,9 @@ def suspect(rest: np.ndarray, star: np.ndarray) -> tuple[int, int]:
         Row and column.
     """
     away = np.abs(_departures(rest, np.isfinite(rest)))
-    return np.unravel_index(np.where(star > _CORE * star.max(), away, -1.0).argmax(), rest.shape)
+    place = np.where(star > _CORE * star.max(), away, -1.0).argmax()
+    row, column = np.unravel_index(place, rest.shape)
+    return int(row), int(column)
 
 
 def _defects(

@@ -149,10 +149,10 @@ def _amplifiers_differ(plan: Plan, values: np.ndarray) -> bool:
         own = use & (count > 1)[:, None] & np.isin(rows.amplifier[groups], below)
         away.append(rest[own])
         noise.append(expected[own])
-    away, noise = np.concatenate(away), np.concatenate(noise)
-    if away.size < _FEW:
+    square, expected = np.concatenate(away) ** 2, np.concatenate(noise)
+    if square.size < _FEW:
         return False
-    return bool(np.mean(away**2) > np.mean(noise) * (1.0 + _CHANCE * np.sqrt(2.0 / away.size)))
+    return bool(square.mean() > expected.mean() * (1.0 + _CHANCE * np.sqrt(2.0 / square.size)))
 
 
 def _gaps(plan: Plan, values: np.ndarray) -> tuple[Bad, np.ndarray]:

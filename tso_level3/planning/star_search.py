@@ -105,8 +105,9 @@ def acquire(
     ----------
     Padfield 2012, doi:10.1109/TIP.2011.2181402.
     """
-    where = {"near": near, "radius": radius, "reach": reach}
-    peaks = summits(image, mask, kernel, **where, min_overlap=min_overlap)
+    peaks = summits(
+        image, mask, kernel, near=near, radius=radius, reach=reach, min_overlap=min_overlap
+    )
     return max(peaks, key=lambda peak: weight(peak, near, reach), default=NOWHERE)
 
 
@@ -172,7 +173,7 @@ def summits(
             f"radius is {radius!r} with near {near!r}; expected a positive radius and a position"
         )
     x0 = y0 = 0
-    if radius is not None:
+    if radius is not None and near is not None:
         # pixels that no allowed position touches only cost time
         left, right, below, above = kernel.extent
         cols = span(near[0] - radius - 1 + left, near[0] + radius + 1 + right, image.shape[1])
@@ -211,7 +212,7 @@ def _summits(
     def fitted(x: float, y: float, value: float, over: float) -> Peak:
         far = np.inf if near is None else float(np.hypot(x - near[0], y - near[1]))
         # what is expected here need not be told from noise as far away as the search goes
-        trials = min(np.count_nonzero(allowed), np.pi * (far + 1.5) ** 2)
+        trials = float(np.minimum(np.count_nonzero(allowed), np.pi * (far + 1.5) ** 2))
         return _fitted(image, good, kernel, (x, y, value), noise, over, trials)
 
     rough, overs = [], []
@@ -231,7 +232,9 @@ def _summits(
         if own < least:
             continue
         x, y, value = climb(image, good, kernel, peak.x, peak.y)
-        far = 0.0 if radius is None else float(np.hypot(x - near[0], y - near[1])) - radius
+        far = 0.0
+        if radius is not None and near is not None:
+            far = float(np.hypot(x - near[0], y - near[1])) - radius
         if np.isfinite(value) and far <= 0.5:
             found.append(fitted(x, y, value, over))
     return found
@@ -257,7 +260,7 @@ def _allowed(
     """(my, mx) bool: places within the limits."""
     # a star larger than the frame never has all of its flux inside
     allowed = surface.overlap >= min_overlap * min(1.0, surface.overlap.max())
-    if radius is not None:
+    if radius is not None and near is not None:
         my, mx = allowed.shape
         x, y = surface.x0 + np.arange(mx), surface.y0 + np.arange(my)
         allowed &= (x[None, :] - near[0]) ** 2 + (y[:, None] - near[1]) ** 2 <= radius**2

@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 
 from tso_level3.config.settings import Settings
-from tso_level3.core.peak import STEP, Correlator, node_of
+from tso_level3.core.bad import Bad
+from tso_level3.core.nodes import STEP, by_node, node_of
+from tso_level3.core.peak import Correlator
 from tso_level3.core.plan import Noise
 from tso_level3.core.repair import find_and_fit
 from tso_level3.core.shift import ShiftedImage, without_noise
-from tso_level3.core.template import Bad, Fit, Template, by_node
+from tso_level3.core.template import Fit, Template
+from tso_level3.datatypes import KernelLike
 from tso_level3.planning import noise as noise_model
 from tso_level3.planning.empirical import fill_missing
 from tso_level3.planning.noise_in_time import from_frames
@@ -81,7 +84,8 @@ class TemplateBuilder:
         self.given = Bad(bad.frame[keep], bad.pixel[keep])
         self.ring = self._ring()
         self.lost = self.starless = False
-        self.fit: Fit | None = None
+        #: Of the sample; made by the first round.
+        self.fit: Fit
         self.residuals = values
         self.scatter = np.full(values.shape[1], np.nan)
         self.start = sample.x, sample.y
@@ -232,7 +236,8 @@ class TemplateBuilder:
         u, v = np.arange(box.nx) + box.x - template.x, np.arange(box.ny) + box.y - template.y
 
         def star(sx: float, sy: float) -> np.ndarray:
-            return template.image.flux * template.image.kernel.evaluate(u - sx, v - sy)
+            kernel: KernelLike = template.image.kernel or self.sample.kernel
+            return template.image.flux * kernel.evaluate(u - sx, v - sy)
 
         if shifts is None:
             light = star(0.0, 0.0)
@@ -314,9 +319,8 @@ class TemplateBuilder:
         factor = np.asarray(scale).reshape(-1)[layout.index] if np.ndim(scale) else scale
 
         # A given background is subtracted already; its photons are noise all the same.
-        sky = self.level + (self.settings.background_level or 0.0)
-        if self.pattern is not None:
-            sky = sky + self.pattern
+        pattern = 0.0 if self.pattern is None else self.pattern
+        sky = self.level + (self.settings.background_level or 0.0) + pattern
 
         def mean(name: str) -> np.ndarray:
             return known[name].reshape(-1)[layout.index] * factor**2
@@ -343,7 +347,7 @@ class TemplateBuilder:
         """Fit the sample, and keep the residuals with NaN for missing pixels."""
         limited = self._with_limit(noise)
         # The residuals of the round before make room for the new ones.
-        self.residuals = None
+        self.residuals = np.zeros((0, 0))
         work = np.nan_to_num(self.values, copy=True, nan=0.0)
         work[:, self.dead] = 0.0
         sigma = self.settings.outlier_sigma if len(self.values) >= FEW else 0.0
@@ -379,8 +383,8 @@ class TemplateBuilder:
             full = np.zeros(self.layout.box.shape)
             full.reshape(-1)[self.layout.index] = mean
             typical = float(noise.total[~self.dead].mean()) / len(residuals)
-            part = without_noise(full, typical, patterns=False)
-            mean = part.reshape(-1)[self.layout.index]
+            clean = without_noise(full, typical, patterns=False)
+            mean = clean.reshape(-1)[self.layout.index]
         new = template.node((0, 0)).terms[0] + mean
         return new - self._zero(new)
 

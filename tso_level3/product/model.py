@@ -52,7 +52,7 @@ _MODEL_TYPE = "TSOLightCurveModel"
 _SET_BY_HOSTS = ("cal_logs", "history", "shape", "schema", "extra_fits")
 
 
-class TSOLightCurveModel(JwstDataModel):  # type: ignore[misc]
+class TSOLightCurveModel(JwstDataModel):
     """The light curves of one exposure, with all other measurements.
 
     From `tso_level3.measure`, or read with `tso_level3.open`. ``light_curve``, ``apertures``,
