@@ -39,7 +39,9 @@ def _noise(star: np.ndarray, rest: np.ndarray, read: np.ndarray, known: bool) ->
     return Noise(star, rest, np.minimum(np.maximum(read, 0.0), rest), np.sqrt(star + rest), known)
 
 
-def from_parts(poisson: np.ndarray, read: np.ndarray, template: np.ndarray, level: float) -> Noise:
+def from_parts(
+    poisson: np.ndarray, read: np.ndarray, template: np.ndarray, level: float | np.ndarray
+) -> Noise:
     """Make the noise from the photon and read parts of the variance.
 
     Parameters
