@@ -2,7 +2,7 @@
 
 Each visit is fitted by least squares with a line, regressors and the shape of the eclipse; errors
 are inflated by the red-noise factor at ten minutes. ``python benchmarks/visits.py FOLDER`` with the
-folder of visits as `tests/test_real_data.py` expects it.
+folder of visits as `tests/end_to_end/test_real_data.py` expects it.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--all-broken-files",
         action="store_true",
-        help="try every damaged file of tests/test_broken_files.py, not a sample",
+        help="try every damaged file of tests/unit/readers/test_broken_files.py, not a sample",
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from tso_level3.config.fields import expected
 from tso_level3.config.settings import fields_of
 
-PAGE = Path(__file__).parents[1] / "spec" / "parameters.md"
+PAGE = Path(__file__).parents[3] / "spec" / "parameters.md"
 
 
 def table():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tests.readers import samples
+from tests.unit.readers import samples
 from tso_level3.config.settings import Settings
 from tso_level3.datatypes import Box
 from tso_level3.flags import Flag

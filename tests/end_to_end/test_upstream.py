@@ -45,7 +45,7 @@ def outcomes(tmp_path_factory):
     environment = os.environ | small_crds.environment(small_crds.make_cache(folder / "crds"))
     environment |= {
         "TSO_LEVEL3_UPSTREAM": "ours",
-        "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
     }
     report = folder / "report.xml"
     options = ["-q", "-p", "no:cacheprovider", "-p", "tests.upstream_plugin"]

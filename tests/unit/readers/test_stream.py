@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from tests.readers import samples
+from tests.unit.readers import samples
 from tso_level3.datatypes import Box
 from tso_level3.readers.arrays import BAD
 from tso_level3.readers.fits.raw_frames import PlainFits, TileFits

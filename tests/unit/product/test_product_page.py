@@ -9,7 +9,7 @@ from tso_level3.columns import APERTURES, EVENTS, GRID, LIGHT_CURVE
 from tso_level3.flags import DESCRIPTIONS, Flag
 from tso_level3.product.model import FORMAT_VERSION
 
-PAGE = Path(__file__).parents[1] / "spec" / "product.md"
+PAGE = Path(__file__).parents[3] / "spec" / "product.md"
 TABLES = {"light_curve": LIGHT_CURVE, "apertures": APERTURES, "grid": GRID, "events": EVENTS}
 
 

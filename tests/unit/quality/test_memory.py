@@ -5,8 +5,8 @@ import tracemalloc
 
 import numpy as np
 
-from tests.quality.test_events import _direction, _groups, _series
 from tests.trials import measured, simulated
+from tests.unit.quality.test_events import _direction, _groups, _series
 from tso_level3.core.plan import Measurement
 from tso_level3.quality.apertures import judge
 from tso_level3.quality.events.find import find_events

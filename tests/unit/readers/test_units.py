@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from tests.readers import samples
+from tests.unit.readers import samples
 from tso_level3.config.settings import Settings
 from tso_level3.readers.open import open_exposure
 from tso_level3.readers.units import conversion, normal_unit

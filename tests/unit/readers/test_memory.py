@@ -5,7 +5,7 @@ from astropy.nddata import CCDData, InverseVariance, NDData, StdDevUncertainty, 
 from astropy.time import Time
 
 import tso_level3
-from tests.readers import samples
+from tests.unit.readers import samples
 from tso_level3.config.settings import Settings
 from tso_level3.core.measure import marked
 from tso_level3.datatypes import Box

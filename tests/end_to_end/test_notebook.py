@@ -9,7 +9,7 @@ import pytest
 import tso_level3
 from tso_level3.config.settings import fields_of
 
-FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
+FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from astropy.time import Time
 
-from tests.readers import samples
+from tests.unit.readers import samples
 from tso_level3.flags import Flag
 from tso_level3.readers.times import given_times, integration_times, unwrap
 

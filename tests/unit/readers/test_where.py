@@ -6,7 +6,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 from tests.products import make_result
-from tests.readers import samples
+from tests.unit.readers import samples
 from tso_level3.config.settings import Settings
 from tso_level3.product.model import build
 from tso_level3.readers.open import open_exposure

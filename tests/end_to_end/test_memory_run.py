@@ -10,7 +10,7 @@ import pytest
 
 from tests import level2
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="needs /proc to tell a file's pages from memory"

@@ -29,7 +29,7 @@ from tso_level3.run.executors import mapped, worker_pool
 from tso_level3.run.measure import run
 from tso_level3.utils.threads import one_thread
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 #: Small chunks make several batches of a short exposure.
 SETTINGS = Settings(radii=(3.0, 5.0, 8.0), radius_inner=14.0, radius_outer=24.0, chunk=8)
 

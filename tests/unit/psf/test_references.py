@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from tests.psf import stpsf_files
+from tests.unit.psf import stpsf_files
 from tso_level3.psf import bands, pupil, wavefront
 from tso_level3.psf import kernel as kernels
 

@@ -24,7 +24,7 @@ FORMS = {
     "name": "tso_level3.TSOPhotometryStep",
     "module": "tso_level3.stpipe.step.TSOPhotometryStep",
     "call": "tso_level3.TSOPhotometryStep(radius=4)",
-    "function": "tests.test_hooks.measure_and_save",
+    "function": "tests.end_to_end.test_hooks.measure_and_save",
 }
 
 
