@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # No test may depend on a calibration server, or wait for one.
 for name in ("CRDS_PATH", "CRDS_SERVER_URL", "STPIPE_DISABLE_CRDS_STEPPARS"):
     os.environ.pop(name, None)
+
+
+# A shell has its background jobs ignore Ctrl-C, and what they start ignores it too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser):
