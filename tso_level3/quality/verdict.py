@@ -14,6 +14,8 @@ _LEAST = 10
 _DISAGREE, _SURE, _SCATTER_ERROR = 1.5, 2.5, 0.87
 # Largest fractions of the flux from other sources and an uneven sky.
 _DILUTED, _UNEVEN = 0.01, 0.01
+# A smaller relative change of the flux by slow motion is no matter.
+_SWING = 1e-4
 # Largest fraction of an aperture beyond the frame.
 _CUT = 0.01
 # Relative scatter at which there is no usable star, and least signal-to-noise.
@@ -53,6 +55,8 @@ class Signs:
         Whether the background could not be subtracted.
     cut : float
         Fraction of the primary aperture beyond the frame.
+    swing : float
+        Relative change of the flux in a fixed aperture by the star's slow motion.
     """
 
     n: int
@@ -71,6 +75,7 @@ class Signs:
     uneven: float = 0.0
     no_sky: bool = False
     cut: float = 0.0
+    swing: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -153,6 +158,11 @@ def verdict_of(signs: Signs) -> Verdict:
         grave.append(
             f"the sky is uneven: flux, and the depth of a transit, are uncertain by"
             f" {signs.uneven:.1%} of themselves"
+        )
+    if signs.swing > max(signs.scatter, _SWING):
+        grave.append(
+            f"the star moves in the fixed aperture, which changes its flux by {signs.swing:.2%};"
+            " with moving_centroid the aperture follows it"
         )
     if signs.no_sky:
         grave.append("no annulus fits: what sky there is makes a transit shallower")

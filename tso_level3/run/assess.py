@@ -11,12 +11,14 @@ import numpy as np
 
 from tso_level3.columns import EVENTS
 from tso_level3.config.settings import Settings
+from tso_level3.core.aperture import overlap_pixels
 from tso_level3.core.plan import Measurement, Plan
 from tso_level3.datatypes import Exposure
 from tso_level3.flags import Flag
 from tso_level3.quality.apertures import Choice
 from tso_level3.quality.events.find import LEAST_INTEGRATIONS, Event, find_events
 from tso_level3.quality.events.tilt_modes import tilt_modes
+from tso_level3.quality.noise import bins
 from tso_level3.quality.sky import Sky, smooth_sky
 from tso_level3.quality.verdict import Signs
 from tso_level3.utils.stats import median
@@ -35,6 +37,8 @@ log = logging.getLogger(__name__)
 
 # Least fraction of the star's light in an aperture that was asked for.
 _HALF = 0.5
+# Runs of integrations, at most, whose mean place says how the star moves.
+_PLACES = 12
 # Flags of integrations without a measurement.
 _FAILED = Flag.UNREADABLE | Flag.ALL_BAD | Flag.PSF_FAILED
 
@@ -307,4 +311,23 @@ def signs_of(
             and choice.kind != "psf"
         ),
         cut=cut,
+        swing=0.0 if choice.kind == "psf" else _swing(light_curve, plan, at),
     )
+
+
+def _swing(light_curve: Mapping[str, np.ndarray], plan: Plan, radius: int) -> float:
+    """Compute how much the star's slow motion changes the flux in a fixed aperture."""
+    if plan.moving and plan.source != "position":
+        return 0.0
+    n_near, size = plan.layout.n_near, max(len(light_curve["psf_x"]) // _PLACES, 1)
+    x, y = (bins(light_curve[f"psf_{axis}"], size) for axis in "xy")
+    star = plan.template.node((0, 0)).terms[0, :n_near]
+    known = np.isfinite(x) & np.isfinite(y)
+    columns, rows = plan.layout.columns[:n_near], plan.layout.rows[:n_near]
+    # The aperture moves across the mean image as the star moves across the aperture.
+    places = plan.center - np.stack([x, y], axis=1)[known]
+    places += (plan.template.x, plan.template.y)
+    own = plan.radii[[radius]]
+    held = [float((overlap_pixels(u, v, own, columns, rows) @ star)[0]) for u, v in places]
+    middle = float(np.median(held)) if held else 0.0
+    return float(np.ptp(held)) / middle if middle > 0 else 0.0
