@@ -13,9 +13,21 @@ from tso_level3.core.aperture import MovingApertures
 from tso_level3.core.peak import Correlator
 from tso_level3.core.row_noise import RowNoise
 from tso_level3.core.template import Template
-from tso_level3.datatypes import Box
+from tso_level3.datatypes import Box, KernelLike
 
-__all__ = ["Annulus", "BackgroundPlan", "Layout", "Measurement", "Noise", "Plan", "make_layout"]
+__all__ = [
+    "Annulus",
+    "BackgroundPlan",
+    "Layout",
+    "Measurement",
+    "Noise",
+    "Plan",
+    "computed_star",
+    "make_layout",
+]
+
+# Kinds of kernels that know the wings of the star.
+_COMPUTED = ("jwst", "stpsf", "file")
 
 
 @dataclass(frozen=True)
@@ -66,6 +78,31 @@ class Layout:
     def n_pixels(self) -> int:
         """Number of used pixels."""
         return len(self.index)
+
+
+def computed_star(kernel: KernelLike, template: Template, layout: Layout) -> np.ndarray | None:
+    """Evaluate a computed kernel at the star's place and flux.
+
+    Parameters
+    ----------
+    kernel : KernelLike
+        The kernel.
+    template : Template
+        Gives place and flux.
+    layout : Layout
+        The used pixels.
+
+    Returns
+    -------
+    ndarray, (n_pixels,), or None
+        The star; None for a kernel that is not computed, and so does not know the wings.
+    """
+    if kernel.kind not in _COMPUTED:
+        return None
+    box = layout.box
+    u, v = np.arange(box.nx) + box.x - template.x, np.arange(box.ny) + box.y - template.y
+    star: np.ndarray = template.flux * kernel.evaluate(u, v).reshape(-1)[layout.index]
+    return star
 
 
 def make_layout(
@@ -306,6 +343,12 @@ class Plan:
     flags: int = 0
     motion: float = 0.0
     info: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def beyond_frame(self) -> np.ndarray:
+        """Fraction of each fixed aperture beyond the frame, (n_radii,)."""
+        inside: np.ndarray = self.overlap.sum(axis=1) / (np.pi * self.radii**2)
+        return 1.0 - inside
 
     @cached_property
     def summed(self) -> np.ndarray:

@@ -15,7 +15,14 @@ from tso_level3.core.background import location
 from tso_level3.core.gaussian import fit_gaussians, response
 from tso_level3.core.measure import gather, measure, own_centers
 from tso_level3.core.peak import Correlator
-from tso_level3.core.plan import BackgroundPlan, Layout, Measurement, Noise, Plan
+from tso_level3.core.plan import (
+    BackgroundPlan,
+    Layout,
+    Measurement,
+    Noise,
+    Plan,
+    computed_star,
+)
 from tso_level3.core.template import Template
 from tso_level3.datatypes import KernelLike, Pixels
 from tso_level3.flags import Flag, dq_mask
@@ -257,14 +264,10 @@ def _levels(
     The zero of the template is the annulus of the mean image, wings included. A computed kernel
     knows the wings; without one they count as background, as do the terms of motion and width.
     """
-    wings = np.zeros_like(image)
     levels = np.zeros((_SHAPES, len(rings)))
-    if sample.kernel.kind in ("jwst", "stpsf", "file"):
-        box, layout = sample.layout.box, sample.layout
-        u = np.arange(box.nx) + box.x - template.x
-        v = np.arange(box.ny) + box.y - template.y
-        wings = template.flux * sample.kernel.evaluate(u, v).reshape(-1)[layout.index]
-    else:
+    wings = computed_star(sample.kernel, template, sample.layout)
+    if wings is None:
+        wings = np.zeros_like(image)
         shapes = template.node((0, 0)).terms[:_SHAPES]
         for k, r in enumerate(rings):
             levels[:, k] = shapes[:, r].sum(axis=1) / max(r.size, 1)

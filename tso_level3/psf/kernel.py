@@ -20,6 +20,7 @@ from tso_level3.psf.analytic import GaussianKernel, KernelBase
 from tso_level3.psf.spline import ImageSpline
 
 __all__ = [
+    "FWHM",
     "GaussianKernel",
     "Kernel",
     "choose_kernel",
@@ -33,7 +34,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 _MARGIN = 3
-_FWHM = 2.354820045
+FWHM = 2.354820045
 
 
 @dataclass(frozen=True, eq=False)
@@ -433,7 +434,7 @@ def choose_kernel(
             instrument, filter, pupil, fwhm,
         )  # fmt: skip
     # The width includes the pixel's box, which adds 1/12 px^2 of variance.
-    sigma = float(np.sqrt(max((fwhm / _FWHM) ** 2 - 1.0 / 12.0, 0.01)))
+    sigma = float(np.sqrt(max((fwhm / FWHM) ** 2 - 1.0 / 12.0, 0.01)))
     return GaussianKernel(sigma, sigma, description={"fwhm": float(fwhm), "width_from": source})
 
 

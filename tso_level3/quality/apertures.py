@@ -18,16 +18,23 @@ from tso_level3.quality.compare import (
     red_excess,
     response_of,
 )
-from tso_level3.quality.noise import Centres, Scatter, bin_size, bins, counted, scatter_about
+from tso_level3.quality.noise import (
+    DIFFERENCE_ERROR,
+    Centres,
+    Scatter,
+    bin_size,
+    bins,
+    counted,
+    scatter_about,
+)
 from tso_level3.quality.pixel_phase import pointing_noise
 from tso_level3.quality.surroundings import Surroundings, surroundings_of
 from tso_level3.utils.stats import median
 
 __all__ = ["Choice", "judge", "net_flux"]
 
-# Least ratio of the scatter to photon and read noise; relative error of a scatter, times the root
-# of the number of integrations.
-_QUIETEST, _SCATTER_ERROR = 0.9, 0.87
+# Least ratio of the scatter to photon and read noise.
+_QUIETEST = 0.9
 # Largest fraction of the flux from other sources.
 _DILUTED = 0.01
 # Largest fraction of an aperture beyond the frame.
@@ -152,7 +159,7 @@ def judge(
     jumped = jump_variance(curves, candidates.plain, jumps, hour)
     _score(candidates, jumped)
     _check_response(rows, found, plan, use)
-    _check_light(rows, plan)
+    _check_light(rows, plan, surroundings)
     picked = choose(rows, plan.radii, preference, n)
     if preference.choose and n >= LEAST:
         _state_scatter(candidates, picked)
@@ -279,7 +286,7 @@ def _too_quiet(row: Row, plan: Plan, n: int) -> str:
     """Objection to a light curve that is quieter than its photon and read noise."""
     if not plan.noise.known:
         return ""
-    least = _QUIETEST - 2.0 * _SCATTER_ERROR / np.sqrt(max(n, 1))
+    least = _QUIETEST - 2.0 * DIFFERENCE_ERROR / np.sqrt(max(n, 1))
     if not row["scatter"] < least * row["expected"]:
         return ""
     return f"scatter of {row['ratio']:.2f} of the photon and read noise"
@@ -343,18 +350,22 @@ def _check_response(rows: list[Row], found: Measurement, plan: Plan, use: np.nda
         rows[-1]["rejected"] = f"follows {slope:.2f} of the changes of the flux in an aperture"
 
 
-def _check_light(rows: list[Row], plan: Plan) -> None:
+def _check_light(rows: list[Row], plan: Plan, surroundings: Surroundings) -> None:
     """Reject rows with light of other sources or beyond the frame, where other rows are without.
 
     In an aperture that the frame cuts, the star's motion changes the flux.
     """
     least = min(row["dilution"] for row in rows)
-    cut = 1.0 - plan.overlap.sum(axis=1) / (np.pi * plan.radii**2)
+    cut = plan.beyond_frame
     for row, part in zip(rows, np.append(np.resize(cut, len(rows) - 1), 0.0), strict=True):
         if row["rejected"]:
             continue
         if row["dilution"] > max(_DILUTED, 2.0 * least):
-            row["rejected"] = f"{row['dilution']:.0%} of the flux is of another source"
+            source = surroundings.neighbours[0]
+            row["rejected"] = (
+                f"{row['dilution']:.0%} of the flux is of another source, the brightest at"
+                f" ({source.x:.1f}, {source.y:.1f})"
+            )
         elif part > _CUT and part > 2.0 * cut.min():
             row["rejected"] = f"{part:.0%} of the aperture is beyond the frame"
 

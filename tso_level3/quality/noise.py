@@ -9,6 +9,7 @@ import numpy as np
 from tso_level3.utils.stats import CLIP, KEPT, deviation, mad_std, median, without_slope
 
 __all__ = [
+    "DIFFERENCE_ERROR",
     "Averaging",
     "Centres",
     "Scatter",
@@ -25,8 +26,8 @@ _BIN_MINUTES = 10.0
 _BINS = 48
 # Minimum number of bins for the quoted red noise.
 _QUOTED_BINS = 32
-# Relative standard error of a scatter from first differences, times the root of their number.
-_DIFFERENCE_ERROR = 0.87
+#: Relative standard error of a scatter from first differences, times the root of their number.
+DIFFERENCE_ERROR = 0.87
 # Folds of the cross-validation, in time.
 _FOLDS = 5
 
@@ -342,7 +343,7 @@ def scatter_about(flux: np.ndarray, centres: Centres, use: np.ndarray, size: int
     binned = mad_std(np.diff(coarse, n=2)) / np.sqrt(6)
     n = int(good.sum())
     white = raw / np.sqrt(size)
-    error = plain * _DIFFERENCE_ERROR / np.sqrt(n)
+    error = plain * DIFFERENCE_ERROR / np.sqrt(n)
     # By chance, the regression on two axes follows the noise.
     chance = 2.0 * fine**2 / max(known, 1)
     pointing = np.sqrt(max(np.var(follows[good]) - chance * spread, 0.0))

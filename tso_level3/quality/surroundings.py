@@ -11,13 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from tso_level3.core.plan import Plan
+from tso_level3.core.plan import Plan, computed_star
+from tso_level3.psf.kernel import FWHM
 from tso_level3.utils.stats import mad_std
 
 __all__ = ["Neighbour", "Surroundings", "surroundings_of"]
 
-#: Full width at half maximum of a Gaussian over its standard deviation.
-FWHM = 2.3548
 # A neighbour exceeds the star's image by this fraction, the noise by this many standard deviations,
 # and this fraction of the star's peak, on this many pixels, at this distance in FWHM.
 _EXCESS, _SIGMAS, _PEAK, _PIXELS, _APART = 0.75, 6.0, 3e-3, 5, 1.2
@@ -132,10 +131,10 @@ def _star(image: np.ndarray, at: tuple[float, float], plan: Plan) -> np.ndarray:
     )
     # Unknown where the opposite side is outside the frame.
     star = np.where(np.isfinite(mirrored), mirrored, np.inf)
-    kernel = plan.correlator.kernel
-    if kernel.kind in ("jwst", "stpsf", "file"):
-        computed = plan.template.flux * kernel.evaluate(u[0] - at[0], v[:, 0] - at[1])
-        star = np.maximum(star, computed)
+    computed = computed_star(plan.correlator.kernel, plan.template, plan.layout)
+    if computed is not None:
+        place = plan.layout.index
+        star.reshape(-1)[place] = np.maximum(star.reshape(-1)[place], computed)
     return star
 
 
@@ -185,13 +184,9 @@ def _uneven(plan: Plan, image: np.ndarray, frames: int) -> np.ndarray:
     )
     u = plan.layout.columns[ring] - plan.template.x
     v = plan.layout.rows[ring] - plan.template.y
-    kernel = plan.correlator.kernel
-    if kernel.kind in ("jwst", "stpsf", "file"):
-        box, index = plan.layout.box, plan.layout.index[ring]
-        wings = kernel.evaluate(
-            np.arange(box.nx) + box.x - plan.template.x, np.arange(box.ny) + box.y - plan.template.y
-        )
-        values = values - plan.template.flux * wings.reshape(-1)[index]
+    wings = computed_star(plan.correlator.kernel, plan.template, plan.layout)
+    if wings is not None:
+        values = values - wings[ring]
     radius = np.hypot(u, v)
     design = np.stack([np.ones_like(u), u, v, radius - radius.mean()], axis=1)
     values = values - design @ np.linalg.lstsq(design, values, rcond=None)[0]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tso_level3.quality.noise import DIFFERENCE_ERROR
+
 __all__ = ["Signs", "Verdict", "verdict_of"]
 
 # Fractions of the integrations, for doubtful and failed.
@@ -11,7 +13,7 @@ _SOME, _MOST = 0.05, 0.5
 # Minimum number of integrations for a scatter.
 _LEAST = 10
 # Largest ratio of scatter to errors: a factor, and standard errors of the scatter.
-_DISAGREE, _SURE, _SCATTER_ERROR = 1.5, 2.5, 0.87
+_DISAGREE, _SURE = 1.5, 2.5
 # Largest fractions of the flux from other sources and an uneven sky.
 _DILUTED, _UNEVEN = 0.01, 0.01
 # A smaller relative change of the flux by slow motion is no matter.
@@ -51,6 +53,8 @@ class Signs:
         Objection to the primary light curve; empty where there is none.
     diluted, uneven : float
         Fractions of the primary flux from other sources, and by which an uneven sky may change it.
+    neighbour : (float, float) or None
+        Position of the brightest other source.
     no_sky : bool
         Whether the background could not be subtracted.
     cut : float
@@ -73,6 +77,7 @@ class Signs:
     rejected: str
     diluted: float = 0.0
     uneven: float = 0.0
+    neighbour: tuple[float, float] | None = None
     no_sky: bool = False
     cut: float = 0.0
     swing: float = 0.0
@@ -131,7 +136,7 @@ def verdict_of(signs: Signs) -> Verdict:
         # A faint star is in all integrations, a chance pattern is not.
         (fatal if signs.failed > _SOME else grave).append("the image hardly resembles a star")
     ratio = signs.scatter / signs.expected if signs.expected > 0 else float("nan")
-    limit = _DISAGREE + _SURE * _SCATTER_ERROR / max(signs.n, 1) ** 0.5
+    limit = _DISAGREE + _SURE * DIFFERENCE_ERROR / max(signs.n, 1) ** 0.5
     if signs.n >= _LEAST and not 1 / limit <= ratio <= limit and ratio == ratio:
         grave.append(f"the scatter is {ratio:.2g} times what the errors say")
     measured = round(signs.n * (1 - signs.failed))
@@ -150,9 +155,10 @@ def verdict_of(signs: Signs) -> Verdict:
             f"pixels that hold {signs.missing:.0%} of the flux are missing in every integration"
         )
     if signs.diluted > _DILUTED and not signs.rejected:
+        x, y = signs.neighbour or (float("nan"), float("nan"))
         grave.append(
-            f"{signs.diluted:.0%} of the flux is of another source, which makes a transit as much"
-            " shallower"
+            f"{signs.diluted:.0%} of the flux is of another source, the brightest at ({x:.1f},"
+            f" {y:.1f}), which makes a transit as much shallower"
         )
     if signs.uneven > _UNEVEN:
         grave.append(

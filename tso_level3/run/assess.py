@@ -279,7 +279,7 @@ def signs_of(
         away = [light_curve[f"psf_{axis}"] - light_curve[f"aperture_{axis}"] for axis in "xy"]
         with np.errstate(invalid="ignore"):
             outside = np.hypot(*away) > plan.radii[at]
-        cut = 1.0 - float(plan.overlap[at].sum() / (np.pi * plan.radii[at] ** 2))
+        cut = float(plan.beyond_frame[at])
     chosen = int(np.flatnonzero(table["chosen"])[0])
     with np.errstate(invalid="ignore", divide="ignore"):
         signal = median(np.abs(flux) / error)
@@ -303,6 +303,7 @@ def signs_of(
         far=far,
         rejected=choice.rejected,
         diluted=float(table["dilution"][chosen]),
+        neighbour=next(((it.x, it.y) for it in choice.surroundings.neighbours), None),
         uneven=float(choice.surroundings.uneven[at]) if choice.kind != "psf" else 0.0,
         no_sky=(
             settings.background != "none"

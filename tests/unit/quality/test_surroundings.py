@@ -1,5 +1,7 @@
 """Other sources, an uneven sky and wrong errors must not pass in silence; truth by NumPy."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -48,6 +50,8 @@ def test_an_aperture_that_was_asked_for_says_what_a_neighbour_does_to_it():
     product = measured(made, radius=8.0)
     verdict = verdict_of(product)
     assert verdict["grade"] == "doubtful" and "another source" in verdict["reasons"][0]
+    x, y = (float(v) for v in re.search(r"\(([\d.]+), ([\d.]+)\)", str(verdict)).groups())
+    assert np.hypot(x - POSITION[0] - 6, y - 32) < 1.0
     part = float(product.apertures["dilution"][list(product.radii).index(8.0)])
     # the neighbour's core is inside: its flux over both
     assert part == pytest.approx(0.23, abs=0.05)
